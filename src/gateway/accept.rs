@@ -21,13 +21,14 @@ use tokio::task::JoinSet;
 use super::entrance::Entrance;
 use super::known::Known;
 use super::seldom::Seldom;
-use crate::limit::{Line, Stranger, Threshold, Ticket};
+use crate::limit::{Line, Stranger, Strangers, Threshold, Ticket};
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
-use crate::policy::{Arrive, Question};
+use crate::policy::{Arrive, Policy, Question};
 use crate::reason::{Flow, Outcome, Reason};
 use crate::relay::{Arrival, Relay};
+use crate::run::observe::Observe;
 use crate::run::pump::Pump;
 use crate::run::registry::{Meta, News, Phase};
 use crate::run::{Tools, now, seed};
@@ -71,11 +72,11 @@ pub async fn serve(listener: Arc<Listener>, mut params: watch::Receiver<Params>)
         match accepted {
             // Behind a trusted proxy nobody is counted yet; this bounds them too.
             Ok((_, peer)) if entering.len() >= ENTERING => {
-                entrance.turned_away(&tools, peer, Reason::Overload);
+                entrance.turned_away(&tools.observe, peer, Reason::Overload);
             }
             Ok((stream, peer)) if ceiling.is_some_and(|ceiling| stream.as_raw_fd() >= ceiling) => {
                 drop(stream);
-                entrance.turned_away(&tools, peer, Reason::Overload);
+                entrance.turned_away(&tools.observe, peer, Reason::Overload);
                 if short.may_tell() {
                     tracing::warn!(
                         listener = entrance.door.label(),
@@ -136,11 +137,11 @@ impl Entrance {
             if !known(&self.from) || !known(&self.proxies) {
                 return Err(Reason::NotFromHere);
             }
-            let stranger = self.stranger(tools)?;
+            let stranger = self.stranger(&tools.bounds.strangers)?;
             let entry = match self.proxies {
                 // Whoever is behind the proxy is counted with its network once we know who it is.
                 Some(_) => Entry::Behind(stranger),
-                None => self.admit(tools, peer.ip(), stranger)?,
+                None => self.admit(&tools.observe, &tools.registry.policy(), peer.ip(), stranger)?,
             };
             let local = stream.local_addr().ok().map(crate::net::listen::canonical);
             Ok(Pending { stream, peer, local, accepted: now(), entry })
@@ -149,21 +150,26 @@ impl Entrance {
         match outcome {
             Ok(pending) => Some(pending),
             Err(reason) => {
-                self.turned_away(tools, peer, reason);
+                self.turned_away(&tools.observe, peer, reason);
                 None
             }
         }
     }
 
     /// LIM-02: from accept on. Backends are no strangers.
-    fn stranger(&self, tools: &Tools) -> Result<Option<Stranger>, Reason> {
-        let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
-        strangers.map(|strangers| strangers.admit()).transpose()
+    fn stranger(&self, strangers: &Arc<Strangers>) -> Result<Option<Stranger>, Reason> {
+        (self.door != Door::Inside).then(|| strangers.admit()).transpose()
     }
 
-    fn admit(&self, tools: &Tools, address: IpAddr, stranger: Option<Stranger>) -> Result<Entry, Reason> {
+    fn admit(
+        &self,
+        observe: &Observe,
+        policy: &Policy,
+        address: IpAddr,
+        stranger: Option<Stranger>,
+    ) -> Result<Entry, Reason> {
         // LOG-01: who cannot be written down is not let in, where the operator said so.
-        if tools.observe.refuses() {
+        if observe.refuses() {
             return Err(Reason::AuditFull);
         }
         let arrived = match self.arrivals.admit(address, now()) {
@@ -171,7 +177,7 @@ impl Entrance {
             arrived => arrived,
         };
         let question = Question::Arrive(Arrive { flow: self.flow(), address });
-        let verdict = tools.registry.policy().judge(&question, &mut ());
+        let verdict = policy.judge(&question, &mut ());
         if !verdict.is_allow() {
             return Err(verdict.reason);
         }
@@ -197,9 +203,9 @@ impl Entrance {
         Ok(Entry::In(ticket, stranger))
     }
 
-    fn turned_away(&self, tools: &Tools, peer: SocketAddr, reason: Reason) {
-        tools.observe.metrics().arrived(self.door, Outcome::Deny);
-        tools.observe.kept_out(self.door, peer, reason);
+    fn turned_away(&self, observe: &Observe, peer: SocketAddr, reason: Reason) {
+        observe.metrics().arrived(self.door, Outcome::Deny);
+        observe.kept_out(self.door, peer, reason);
     }
 
     /// CLS-03: what comes before the relay, a PROXY header or direct TLS, is within T-unauth as all that comes after it. Who
@@ -210,14 +216,14 @@ impl Entrance {
         let named = tokio::time::timeout_at(until.into(), self.named(&tools, pending));
         let mut pending = match named.await {
             Ok(Ok(pending)) => pending,
-            Ok(Err((peer, reason))) => return self.turned_away(&tools, peer, reason),
+            Ok(Err((peer, reason))) => return self.turned_away(&observe, peer, reason),
             Err(_late) => return observe.kept_out(door, peer, Reason::NegotiationTimeout),
         };
         peer = pending.peer;
         if let Entry::Waits(..) = pending.entry {
             pending = match self.in_turn(&tools, pending).await {
                 Ok(pending) => pending,
-                Err(reason) => return self.turned_away(&tools, peer, reason),
+                Err(reason) => return self.turned_away(&observe, peer, reason),
             };
             until = now() + self.unauth;
         }
@@ -235,7 +241,8 @@ impl Entrance {
                 pending.peer = crate::net::listen::canonical(told.source);
                 pending.local = Some(crate::net::listen::canonical(told.destination));
             }
-            let entry = self.admit(tools, pending.peer.ip(), stranger);
+            let (observe, policy) = (&tools.observe, tools.registry.policy());
+            let entry = self.admit(observe, &policy, pending.peer.ip(), stranger);
             pending.entry = entry.map_err(|reason| (pending.peer, reason))?;
         }
         Ok(pending)
@@ -266,7 +273,7 @@ impl Entrance {
         if closed {
             return Err(Reason::ConnectionLost);
         }
-        let entry = Self::settle((ticket, threshold), self.stranger(tools)?, peer.ip())?;
+        let entry = Self::settle((ticket, threshold), self.stranger(&tools.bounds.strangers)?, peer.ip())?;
         Ok(Pending { stream, entry, accepted: now(), ..pending })
     }
 

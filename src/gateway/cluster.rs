@@ -167,7 +167,7 @@ impl Cluster {
     async fn exchanged(self: &Arc<Self>, store: &mut Store, here: &Arc<dyn Here>) -> Result<(), Fault> {
         let tools = here.reloader().tools();
         if let Some(secret) = here.reloader().account_secret() {
-            tools.logins.shared().share(secret);
+            tools.bounds.logins.shared().share(secret);
         }
         let memory =
             i64::try_from(here.reloader().settings().timeouts.login_memory.as_millis()).unwrap_or(i64::MAX);
@@ -177,16 +177,16 @@ impl Cluster {
         };
         let [events, counts] = &after;
         // Ten times as seldom as the rest: who is in quarantine can wait a little, and there may be many.
-        let asks =
-            here.reloader().tools().quarantine.is_hurried() || self.rounds.borrow().is_multiple_of(SELDOM);
+        let asks = here.reloader().tools().bounds.quarantine.is_hurried()
+            || self.rounds.borrow().is_multiple_of(SELDOM);
         let heard = store.read(events, counts, asks).await?;
         let ahead = heard.time.saturating_sub(millis());
         self.ahead.store(ahead, Ordering::Relaxed);
         here.bans().set_ahead(ahead);
         let bans = here.bans().exchange(&heard.bans);
-        tools.quarantine.set_ahead(ahead);
+        tools.bounds.quarantine.set_ahead(ahead);
         let held = match asks {
-            true => tools.quarantine.exchange(&heard.quarantine),
+            true => tools.bounds.quarantine.exchange(&heard.quarantine),
             false => Exchanged::default(),
         };
         if held.settled {
@@ -206,7 +206,7 @@ impl Cluster {
             self.held().events.heard(name);
         }
         foreign += self.count(here.as_ref(), &heard.counts);
-        for (attempt, at) in tools.logins.shared().take(UNTOLD) {
+        for (attempt, at) in tools.bounds.logins.shared().take(UNTOLD) {
             let ago = i64::try_from(now().saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
             let Attempt { network, account, failed } = attempt;
             self.say(What::Login { network, account, failed }, self.wall().saturating_sub(ago));
@@ -252,7 +252,7 @@ impl Cluster {
                 Some(batch) => {
                     if self.held().together.row.is_news(&batch.node, batch.number) {
                         let ago = self.ago(batch.time);
-                        tools.senders.seen_elsewhere(&batch.counts(), ago, now());
+                        tools.bounds.senders.seen_elsewhere(&batch.counts(), ago, now());
                         self.held().together.hear(batch.node, batch.held);
                     }
                 }
@@ -271,7 +271,8 @@ impl Cluster {
         }
         let here = state.fellows.here(at).count();
         let nodes = u32::try_from(here).unwrap_or(u32::MAX).saturating_add(1);
-        let (counts, held) = (tools.senders.untold(nodes, at), tools.proven.held_here(nodes, HELD));
+        let (counts, held) =
+            (tools.bounds.senders.untold(nodes, at), tools.bounds.proven.held_here(nodes, HELD));
         state.together.say(&self.node, (self.wall(), at), counts, held);
     }
 
@@ -285,7 +286,7 @@ impl Cluster {
                 .get(node)
                 .is_some_and(|fellow| fellow.is_heard(at, COUNTS_FOR) && fellow.card.phase == running)
         });
-        here.reloader().tools().proven.held_elsewhere(held);
+        here.reloader().tools().bounds.proven.held_elsewhere(held);
     }
 
     /// The time by which nodes tell each other when something was, in milliseconds since 1970: that of the store.
@@ -307,7 +308,7 @@ impl Cluster {
         match event.what {
             What::Login { network, account, failed } => {
                 let attempt = Attempt { network, account, failed };
-                here.reloader().tools().logins.seen_elsewhere(attempt, ago, now());
+                here.reloader().tools().bounds.logins.seen_elsewhere(attempt, ago, now());
             }
             // An order is for those who live when it is given.
             What::Close { target } if ago < ORDER => here.close_for(&event.node, &target).await,

@@ -182,7 +182,7 @@ impl Doors {
         acceptors: &Acceptors,
         tools: &Arc<Tools>,
     ) {
-        let quotas = self.quotas(settings, &tools.callbacks);
+        let quotas = self.quotas(settings, &tools.bounds.callbacks);
         let mut old = std::mem::take(&mut self.open);
         for (socket, asked) in sockets.into_iter().zip(&settings.listeners) {
             let entrance = Entrance {

@@ -22,7 +22,7 @@ use crate::run::observe::Observe;
 use crate::run::posh::Files;
 use crate::run::registry::Registry;
 use crate::run::world::{self, World};
-use crate::run::{Outside, Tools, now};
+use crate::run::{Bounds, Outside, Peering, Tools, now};
 use crate::tls::Connector;
 
 /// What relays lean on, and what it was made of.
@@ -61,31 +61,20 @@ impl Engine {
             home: Arc::new(parts::home(&settings, secrets.keyrings(wall::clock()))),
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Registry::new(policy, settings.timeouts.dialback, boot()?),
-            verifier: Arc::default(),
-            strays: Arc::default(),
-            couriers: Arc::new(Couriers::new(parts::engine(&settings).inside_octets, now())),
-            sessions: Arc::default(),
-            partings: Arc::default(),
-            backends: Arc::new(Backends::new(
-                &parts::streams_behind(&settings),
-                &Backends::default(),
-                observe.metrics(),
-            )),
-            rates: Arc::new(Rates::new(parts::rates(&settings))),
-            senders: senders(&settings, common.as_ref()),
+            bounds: bounds(&settings, common.as_ref(), handshakes),
+            peering: Peering {
+                verifier: Arc::default(),
+                strays: Arc::default(),
+                couriers: Arc::new(Couriers::new(parts::engine(&settings).inside_octets, now())),
+                sessions: Arc::default(),
+                partings: Arc::default(),
+                backends: backends(&settings, &Backends::default(), &observe),
+                circuits,
+            },
             fetches: Arc::default(),
-            quarantine: Arc::default(),
-            streams: Streams::new(),
-            circuits,
-            handshakes,
-            strangers: Strangers::new(parts::strangers(&settings)),
-            callbacks: Arc::default(),
-            proven: Proven::new(parts::proven(&settings)),
-            logins: Arc::new(Logins::new(parts::logins(&settings))),
-            registrations: Arc::new(parts::registrations(&settings)),
             observe,
         });
-        tools.proven.share(common.as_ref());
+        tools.bounds.proven.share(common.as_ref());
         Ok(Self { settings, resolver, asked, world, tools, common })
     }
 
@@ -116,69 +105,35 @@ impl Engine {
             false => resolver(&settings, &asked)?,
         };
         let (old, last) = (&self.tools, &*self.settings);
+        let common = common(&settings, secrets);
         let circuits = match parts::circuits(&settings) {
-            params if params == parts::circuits(last) => Arc::clone(&old.circuits),
+            params if params == parts::circuits(last) => Arc::clone(&old.peering.circuits),
             params => Circuits::new(params, Arc::clone(old.observe.metrics())),
         };
-        let (rate, patience) = (settings.limits.tls_handshakes, settings.timeouts.tls);
-        let handshakes = match (rate, patience) == (last.limits.tls_handshakes, last.timeouts.tls) {
-            true => Arc::clone(&old.handshakes),
-            false => Arc::new(parts::handshakes(&settings)),
-        };
-        let params = outside(&settings, acceptors, &resolver, (&handshakes, &circuits), &old.observe);
-        old.couriers.resize(parts::engine(&settings).inside_octets);
+        let bounds = bounds_after(&old.bounds, (last, self.common.as_ref()), (&settings, common.as_ref()));
+        let params = outside(&settings, acceptors, &resolver, (&bounds.handshakes, &circuits), &old.observe);
+        old.peering.couriers.resize(parts::engine(&settings).inside_octets);
         let world = Arc::new(self.world.followed_by(params));
-        let common = common(&settings, secrets);
-        let alike = common == self.common;
         let tools = Tools {
             params: parts::engine(&settings),
             home: Arc::new(parts::home(&settings, secrets.keyrings(wall::clock()))),
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Arc::clone(&old.registry),
-            verifier: Arc::clone(&old.verifier),
-            strays: Arc::clone(&old.strays),
-            couriers: Arc::clone(&old.couriers),
-            sessions: Arc::clone(&old.sessions),
-            partings: Arc::clone(&old.partings),
-            backends: Arc::new(Backends::new(
-                &parts::streams_behind(&settings),
-                &old.backends,
-                old.observe.metrics(),
-            )),
-            rates: match parts::rates(&settings) == parts::rates(last) {
-                true => Arc::clone(&old.rates),
-                false => Arc::new(Rates::new(parts::rates(&settings))),
-            },
-            senders: match alike && parts::senders(&settings) == parts::senders(last) {
-                true => Arc::clone(&old.senders),
-                false => senders(&settings, common.as_ref()),
+            bounds,
+            peering: Peering {
+                verifier: Arc::clone(&old.peering.verifier),
+                strays: Arc::clone(&old.peering.strays),
+                couriers: Arc::clone(&old.peering.couriers),
+                sessions: Arc::clone(&old.peering.sessions),
+                partings: Arc::clone(&old.peering.partings),
+                backends: backends(&settings, &old.peering.backends, &old.observe),
+                circuits,
             },
             fetches: Arc::clone(&old.fetches),
-            quarantine: Arc::clone(&old.quarantine),
-            streams: Arc::clone(&old.streams),
-            circuits,
-            handshakes,
-            strangers: match parts::strangers(&settings) == parts::strangers(last) {
-                true => Arc::clone(&old.strangers),
-                false => Strangers::new(parts::strangers(&settings)),
-            },
-            callbacks: Arc::clone(&old.callbacks),
-            proven: match parts::proven(&settings) == parts::proven(last) {
-                true => Arc::clone(&old.proven),
-                false => Proven::new(parts::proven(&settings)),
-            },
-            logins: match parts::logins(&settings) == parts::logins(last) {
-                true => Arc::clone(&old.logins),
-                false => Arc::new(Logins::new(parts::logins(&settings))),
-            },
-            registrations: match settings.limits.registrations == last.limits.registrations {
-                true => Arc::clone(&old.registrations),
-                false => Arc::new(parts::registrations(&settings)),
-            },
             observe: Arc::clone(&old.observe),
         };
-        if !alike || !Arc::ptr_eq(&tools.proven, &old.proven) {
-            tools.proven.share(common.as_ref());
+        if common != self.common || !Arc::ptr_eq(&tools.bounds.proven, &old.bounds.proven) {
+            tools.bounds.proven.share(common.as_ref());
         }
         Ok(Self { resolver, asked, world, tools: Arc::new(tools), settings, common })
     }
@@ -187,6 +142,69 @@ impl Engine {
 /// What nodes that share a store make digests of counts with.
 fn common(settings: &Settings, secrets: &Secrets) -> Option<[u8; 32]> {
     settings.cluster.as_ref().and_then(|_| secrets.for_counts())
+}
+
+/// What is counted against whom, from the beginning.
+fn bounds(settings: &Settings, common: Option<&[u8; 32]>, handshakes: Arc<Handshakes>) -> Bounds {
+    Bounds {
+        rates: Arc::new(Rates::new(parts::rates(settings))),
+        senders: senders(settings, common),
+        quarantine: Arc::default(),
+        streams: Streams::new(),
+        handshakes,
+        strangers: Strangers::new(parts::strangers(settings)),
+        proven: Proven::new(parts::proven(settings)),
+        callbacks: Arc::default(),
+        logins: Arc::new(Logins::new(parts::logins(settings))),
+        registrations: Arc::new(parts::registrations(settings)),
+    }
+}
+
+/// The same after a reload: what was counted by the same parameters, and among the same nodes, goes on.
+fn bounds_after(
+    old: &Bounds,
+    (last, shared): (&Settings, Option<&[u8; 32]>),
+    (settings, common): (&Settings, Option<&[u8; 32]>),
+) -> Bounds {
+    let (rate, patience) = (settings.limits.tls_handshakes, settings.timeouts.tls);
+    Bounds {
+        rates: match parts::rates(settings) == parts::rates(last) {
+            true => Arc::clone(&old.rates),
+            false => Arc::new(Rates::new(parts::rates(settings))),
+        },
+        senders: match common == shared && parts::senders(settings) == parts::senders(last) {
+            true => Arc::clone(&old.senders),
+            false => senders(settings, common),
+        },
+        quarantine: Arc::clone(&old.quarantine),
+        streams: Arc::clone(&old.streams),
+        handshakes: match (rate, patience) == (last.limits.tls_handshakes, last.timeouts.tls) {
+            true => Arc::clone(&old.handshakes),
+            false => Arc::new(parts::handshakes(settings)),
+        },
+        strangers: match parts::strangers(settings) == parts::strangers(last) {
+            true => Arc::clone(&old.strangers),
+            false => Strangers::new(parts::strangers(settings)),
+        },
+        proven: match parts::proven(settings) == parts::proven(last) {
+            true => Arc::clone(&old.proven),
+            false => Proven::new(parts::proven(settings)),
+        },
+        callbacks: Arc::clone(&old.callbacks),
+        logins: match parts::logins(settings) == parts::logins(last) {
+            true => Arc::clone(&old.logins),
+            false => Arc::new(Logins::new(parts::logins(settings))),
+        },
+        registrations: match settings.limits.registrations == last.limits.registrations {
+            true => Arc::clone(&old.registrations),
+            false => Arc::new(parts::registrations(settings)),
+        },
+    }
+}
+
+/// Streams of ours to the servers behind.
+fn backends(settings: &Settings, before: &Backends, observe: &Observe) -> Arc<Backends> {
+    Arc::new(Backends::new(&parts::streams_behind(settings), before, observe.metrics()))
 }
 
 fn senders(settings: &Settings, common: Option<&[u8; 32]>) -> Arc<Senders> {

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -16,7 +17,7 @@ use crate::run::websocket::{Frames, Socket};
 use crate::run::{BoxIo, Failure, Tools, now, turn};
 use crate::stream::secured::{Facts, Secured, TlsVersion};
 use crate::tls::{Ahead, Alpn};
-use crate::xml::{Content, Opening};
+use crate::xml::{Content, Limits, Opening};
 
 /// What a connection is, once that is known.
 #[derive(Debug)]
@@ -36,8 +37,8 @@ impl Entrance {
         stream: TcpStream,
         peer: IpAddr,
     ) -> Result<Option<Known>, Failure> {
-        if self.clear && !self.begins_with_tls(tools, &stream).await? {
-            let (flow, io) = self.in_clear(tools, stream).await?;
+        if self.clear && !self.begins_with_tls(tools.params.first_byte, &stream).await? {
+            let (flow, io) = self.in_clear(&tools.home.limits.before_proof, stream).await?;
             return Ok(Some(Known { flow, io, secured: None, frames: None }));
         }
         let (io, secured) = self.direct_tls(tools, stream, peer).await?;
@@ -62,9 +63,9 @@ impl Entrance {
     }
 
     /// What the first octet says on a listener for everybody; it is not taken.
-    async fn begins_with_tls(&self, tools: &Tools, stream: &TcpStream) -> Result<bool, Reason> {
+    async fn begins_with_tls(&self, within: Duration, stream: &TcpStream) -> Result<bool, Reason> {
         let mut first = [0];
-        match tokio::time::timeout(tools.params.first_byte, stream.peek(&mut first)).await {
+        match tokio::time::timeout(within, stream.peek(&mut first)).await {
             Ok(Ok(octets)) if octets > 0 => Ok(first == [TLS_HANDSHAKE]),
             Ok(_ended) => Err(Reason::ConnectionLost),
             Err(_late) => Err(Reason::HeaderTimeout),
@@ -72,8 +73,8 @@ impl Entrance {
     }
 
     /// Whose stream begins there in clear, by the namespace of its header, which is read once more then (ACC-01).
-    async fn in_clear(&self, tools: &Tools, mut stream: TcpStream) -> Result<(Flow, BoxIo), Reason> {
-        let mut opening = Opening::new(&tools.home.limits.before_proof);
+    async fn in_clear(&self, limits: &Limits, mut stream: TcpStream) -> Result<(Flow, BoxIo), Reason> {
+        let mut opening = Opening::new(limits);
         let mut held = Vec::new();
         let reading = async {
             loop {
@@ -126,7 +127,7 @@ impl Entrance {
             Err(_late) => return Err(Reason::HeaderTimeout.into()),
         }
         let begun = now();
-        turn(&tools.handshakes, peer, tools.observe.metrics()).await?;
+        turn(&tools.bounds.handshakes, peer, tools.observe.metrics()).await?;
         // T-tls is one budget, for the turn and for the handshake.
         let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
         let shaken = acceptor.accept_begun(stream, self.default.as_ref());

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::config::listed;
 use crate::config::settings::Settings;
 use crate::policy::{Finding, List, Lists, Policy, Slot};
+use crate::run::fetch::Troubles;
 use crate::run::{Tools, kept};
 use crate::status;
 
@@ -84,14 +85,14 @@ pub(super) fn tell(before: Option<&Lists>, after: &Lists) {
 }
 
 /// The lists as the status shows them.
-pub(super) fn shown(settings: &Settings, tools: &Tools, lists: &Lists) -> Vec<status::List> {
+pub(super) fn shown(settings: &Settings, troubles: &Troubles, lists: &Lists) -> Vec<status::List> {
     let file = |name: &str| settings.lists.iter().find(|list| list.name == name).map(|list| &list.file);
     let shown = lists.iter().map(|slot| status::List {
         name: slot.list.name().to_owned(),
         domains: slot.list.len(),
         held: slot.held.map(|held| held.label().to_owned()),
         note: slot.held.map(|held| format!("{}; {}", held.words(), held.remedy())),
-        trouble: tools.fetches.of(slot.list.name()),
+        trouble: troubles.of(slot.list.name()),
         file: file(slot.list.name()).map(|file| file.display().to_string()).unwrap_or_default(),
     });
     shown.collect()

@@ -205,7 +205,7 @@ impl Gateway {
         if let Some(cluster) = &cluster {
             // Bans that others keep for us hold from the first connection on, if the store is there.
             cluster.exchange(&(operations.clone() as Arc<dyn Here>)).await;
-            peers::publish(&tools);
+            peers::publish(&tools.observe, &tools.registry);
         }
         let mut services = reloader.services().await;
         services.control = control;
@@ -270,7 +270,7 @@ impl Gateway {
         let finished = tokio::task::spawn_blocking(move || {
             drop(admin);
             rules::keep_now(&settings, &tools);
-            peers::keep_now(&settings, &tools);
+            peers::keep_now(&settings, tools.observe.peers());
             tools.observe.finish();
         });
         if finished.await.is_err() {
@@ -469,7 +469,7 @@ async fn count_bans(reloader: Arc<Reloader>) {
     loop {
         tick.tick().await;
         let tools = reloader.tools();
-        tools.observe.metrics().bans(tools.logins.bans(now()));
+        tools.observe.metrics().bans(tools.bounds.logins.bans(now()));
     }
 }
 

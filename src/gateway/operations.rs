@@ -82,7 +82,7 @@ impl Operations {
             Request::Unban { target, cluster } => self.unban(target, *cluster).await,
             Request::Bans {} => Answer::Bans { bans: self.bans.all().iter().map(shown_ban).collect() },
             Request::Quarantine {} => {
-                Answer::Quarantine { domains: super::quarantine::shown(&self.tools().quarantine) }
+                Answer::Quarantine { domains: super::quarantine::shown(&self.tools().bounds.quarantine) }
             }
             Request::Settle { cluster: true, .. } if self.cluster.is_none() => Answer::no(NO_CLUSTER),
             Request::Settle { domain, word, cluster } => self.settle(domain, *word, (*cluster, uid)).await,
@@ -104,10 +104,11 @@ impl Operations {
                 Answer::Refusals { refusals: self.refusals(&wanted) }
             }
             Request::Peers { domain } => {
-                super::peers::list(&self.tools(), &self.reloader.settings(), domain.as_deref())
+                super::peers::list(self.tools().observe.peers(), &self.reloader.settings(), domain.as_deref())
             }
             Request::Forget { domain, key } => {
-                match super::peers::forget(&self.tools(), domain, key.as_deref()) {
+                let tools = self.tools();
+                match super::peers::forget(&tools.observe, &tools.registry, domain, key.as_deref()) {
                     Ok(faces) => match self.close(domain, self.cluster.is_some()).await {
                         Answer::Closed { streams, .. } => Answer::Forgotten { faces, streams: streams.len() },
                         _ => Answer::Forgotten { faces, streams: 0 },
@@ -207,7 +208,7 @@ impl Operations {
             (Ok(domain), Ok(from)) => (domain, from),
             (Err(no), _) | (_, Err(no)) => return Answer::no(no),
         };
-        let failed = self.tools().circuits.state(&domain, from.as_ref());
+        let failed = self.tools().peering.circuits.state(&domain, from.as_ref());
         Answer::Target {
             failures: failed.map_or(0, |failed| failed.failures),
             open: failed.is_some_and(|failed| failed.open),
@@ -217,7 +218,7 @@ impl Operations {
     }
 
     fn circuits(&self, clear: Option<&str>) -> Answer {
-        let circuits = &self.tools().circuits;
+        let circuits = &self.tools().peering.circuits;
         let cleared = match clear.map(named).transpose() {
             Ok(cleared) => cleared,
             Err(no) => return Answer::no(no),

@@ -60,9 +60,9 @@ impl Operations {
             refusals,
             rules,
             all_rules,
-            lists: super::lists::shown(&self.reloader.settings(), &tools, policy.lists()),
-            quarantine: super::quarantine::on_page(&tools.quarantine),
-            all_quarantine: tools.quarantine.len(),
+            lists: super::lists::shown(&self.reloader.settings(), &tools.fetches, policy.lists()),
+            quarantine: super::quarantine::on_page(&tools.bounds.quarantine),
+            all_quarantine: tools.bounds.quarantine.len(),
             bans: self
                 .bans
                 .all()
@@ -78,7 +78,7 @@ impl Operations {
             ..Snapshot::default()
         };
         snapshot.shadow = policy.shadow().map(|_| super::rules::shadow_shown(&observe.shadow().report()));
-        snapshot.peers = super::peers::shown(&tools);
+        snapshot.peers = super::peers::shown(tools.observe.peers());
         snapshot.turn_to(page, pairs);
         snapshot.cluster = self.cluster.as_ref().map(|cluster| cluster.shown(self));
         snapshot.alarms = self.alarms(&snapshot, ending);
@@ -102,7 +102,7 @@ impl Operations {
                     (Some(_), Some(state)) if state.up => "up",
                     (Some(_), Some(_)) => "down",
                 };
-                let streams = tools.backends.of(&domain.name).filter(|_| flow == Flow::S2sIn);
+                let streams = tools.peering.backends.of(&domain.name).filter(|_| flow == Flow::S2sIn);
                 let streams = streams.map(|backend| backend.streams());
                 let seen = known.map(|state| state.seen.as_slice()).unwrap_or_default();
                 all.push(Backend {
@@ -159,7 +159,7 @@ impl Operations {
     }
 
     fn remembered(&self) -> Vec<Circuit> {
-        let held = self.tools().circuits.snapshot();
+        let held = self.tools().peering.circuits.snapshot();
         let shown = held.iter().take(SHOWN).map(|circuit| Circuit {
             domain: capped(circuit.domain.as_str()),
             hosted: circuit.hosted.as_ref().map(ToString::to_string),

@@ -11,7 +11,8 @@ use super::named::named;
 use super::protocol::Answer;
 use crate::config::settings::Settings;
 use crate::peers::{Named, Peer, Settled};
-use crate::run::observe::capped;
+use crate::run::observe::{Observe, capped};
+use crate::run::registry::Registry;
 use crate::run::remembered::Remembered;
 use crate::run::{Tools, kept};
 use crate::status;
@@ -29,7 +30,7 @@ pub(super) fn recall(settings: &Settings, tools: &Tools) {
     if let Some(folder) = &settings.state {
         read(&folder.join(NAME), tools.observe.peers());
     }
-    publish(tools);
+    publish(&tools.observe, &tools.registry);
 }
 
 fn read(path: &Path, peers: &Remembered) {
@@ -52,11 +53,11 @@ fn read(path: &Path, peers: &Remembered) {
 }
 
 /// Has the policy look at what is known now, and counts what waits.
-pub(super) fn publish(tools: &Tools) {
-    let peers = tools.observe.peers();
-    tools.registry.amend(|policy| Some(policy.with_known(peers.with(|peers| peers.known()))));
+pub(super) fn publish(observe: &Observe, registry: &Registry) {
+    let peers = observe.peers();
+    registry.amend(|policy| Some(policy.with_known(peers.with(|peers| peers.known()))));
     let (waiting, left_out) = peers.with(|peers| peers.waiting());
-    tools.observe.metrics().peers(waiting, left_out);
+    observe.metrics().peers(waiting, left_out);
 }
 
 /// Gives to the policy what is news for it, and writes down what is remembered: what a rule holds at once, the rest now and then.
@@ -67,7 +68,7 @@ pub(super) async fn attend(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send 
         let (settings, tools) = now();
         tokio::select! {
             () = tools.observe.peers().news() => {
-                publish(&tools);
+                publish(&tools.observe, &tools.registry);
                 // What comes in a row is written once.
                 due = due.min(tokio::time::Instant::now() + SOON);
                 continue;
@@ -91,9 +92,9 @@ pub(super) async fn attend(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send 
 }
 
 /// The same once more at the end.
-pub(super) fn keep_now(settings: &Settings, tools: &Tools) {
+pub(super) fn keep_now(settings: &Settings, peers: &Remembered) {
     let Some(folder) = &settings.state else { return };
-    if let Err(error) = keep(folder, tools.observe.peers()) {
+    if let Err(error) = keep(folder, peers) {
         tracing::error!(folder = %folder.display(), %error, "how peers were proven is not kept");
     }
 }
@@ -108,12 +109,12 @@ fn keep(folder: &Path, peers: &Remembered) -> std::io::Result<()> {
 }
 
 /// How remote domains were proven.
-pub(super) fn list(tools: &Tools, settings: &Settings, domain: Option<&str>) -> Answer {
+pub(super) fn list(peers: &Remembered, settings: &Settings, domain: Option<&str>) -> Answer {
     let domain = match domain.map(named).transpose() {
         Ok(domain) => domain,
         Err(no) => return Answer::no(no),
     };
-    let (peers, more) = tools.observe.peers().with(|peers| peers.list(domain.as_ref(), LISTED));
+    let (peers, more) = peers.with(|peers| peers.list(domain.as_ref(), LISTED));
     Answer::Peers { peers, more, kept: settings.state.is_some() }
 }
 
@@ -130,10 +131,10 @@ pub(super) fn settle(tools: &Tools, domain: &str, key: Option<&str>, approve: bo
     });
     match settled {
         Ok(peers) => {
-            publish(tools);
+            publish(&tools.observe, &tools.registry);
             if approve {
                 // Whether anything was held against it is of no matter.
-                let _cleared = tools.circuits.clear(&domain);
+                let _cleared = tools.peering.circuits.clear(&domain);
             }
             let faces = peers.iter().flat_map(Settled::named).collect();
             let peers = peers.into_iter().map(|settled| settled.peer).collect();
@@ -144,16 +145,21 @@ pub(super) fn settle(tools: &Tools, domain: &str, key: Option<&str>, approve: bo
 }
 
 /// An operator says that what is known is the partner's no more. What that was; the policy has heard of it.
-pub(super) fn forget(tools: &Tools, domain: &str, key: Option<&str>) -> Result<Vec<Named>, String> {
+pub(super) fn forget(
+    observe: &Observe,
+    registry: &Registry,
+    domain: &str,
+    key: Option<&str>,
+) -> Result<Vec<Named>, String> {
     let domain = named(domain)?;
-    let forgotten = tools.observe.peers().with(|peers| peers.forget(&domain, key, Timestamp::now()))?;
-    publish(tools);
+    let forgotten = observe.peers().with(|peers| peers.forget(&domain, key, Timestamp::now()))?;
+    publish(observe, registry);
     Ok(forgotten.iter().flat_map(Settled::named).collect())
 }
 
 /// What the status page shows: what waits, and what has changed last.
-pub(super) fn shown(tools: &Tools) -> Vec<status::Peer> {
-    let (peers, _more) = tools.observe.peers().with(|peers| peers.list(None, status::SHOWN));
+pub(super) fn shown(peers: &Remembered) -> Vec<status::Peer> {
+    let (peers, _more) = peers.with(|peers| peers.list(None, status::SHOWN));
     let changed = peers.iter().filter_map(|peer| {
         let change = peer.changes.last()?;
         let words: Vec<&str> = change.what.iter().map(|what| what.label()).collect();

@@ -12,6 +12,7 @@ use super::named::named;
 use super::protocol::Quarantined;
 use crate::config::settings::Settings;
 use crate::jid::Domain;
+use crate::metrics::Metrics;
 use crate::policy::Settled;
 use crate::run::quarantine::{Book, Kept, NAME, Party, Word};
 use crate::run::registry::View;
@@ -23,7 +24,7 @@ pub(super) fn recall(settings: &Settings, tools: &Tools) {
     if let Some(folder) = &settings.state {
         let path = folder.join(NAME);
         let read = kept::read::<Kept>(&path).map_err(|error| error.to_string());
-        let recalled = read.and_then(|kept| kept.map_or(Ok(()), |kept| tools.quarantine.recall(kept)));
+        let recalled = read.and_then(|kept| kept.map_or(Ok(()), |kept| tools.bounds.quarantine.recall(kept)));
         if let Err(error) = recalled {
             // Nobody is let in by it: who was approved is in quarantine again, and who was refused too.
             let aside = kept::set_aside(&path);
@@ -49,19 +50,18 @@ pub(super) fn keep(folder: &Path, book: &Book) -> io::Result<()> {
 
 /// Everybody judges by what was decided.
 pub(super) fn publish(tools: &Tools) {
-    let book = &tools.quarantine;
+    let book = &tools.bounds.quarantine;
     // Looked at inside, so that an older one never comes after a newer.
     tools.registry.amend(|policy| {
         let settled = book.settled();
         (*policy.settled() != settled).then(|| policy.with_settled(settled))
     });
-    show(tools);
+    show(book, tools.observe.metrics());
 }
 
-fn show(tools: &Tools) {
-    let book = &tools.quarantine;
+fn show(book: &Book, metrics: &Metrics) {
     for word in Word::ALL {
-        tools.observe.metrics().quarantined(word.label(), book.count(*word));
+        metrics.quarantined(word.label(), book.count(*word));
     }
 }
 
@@ -71,9 +71,9 @@ pub(super) async fn follow(tools: impl Fn() -> Arc<Tools> + Send) {
     loop {
         tick.tick().await;
         let tools = tools();
-        let approved = tools.quarantine.ripen(&tools.registry.policy());
+        let approved = tools.bounds.quarantine.ripen(&tools.registry.policy());
         match approved.is_empty() {
-            true => show(&tools),
+            true => show(&tools.bounds.quarantine, tools.observe.metrics()),
             false => publish(&tools),
         }
         for domain in approved {
@@ -156,7 +156,7 @@ pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) ->
         }
         None => format!("{}, {}", verdict.outcome, verdict.reason.words()),
     });
-    let (seen, before) = (tools.quarantine.knows(&party), policy.settled().clone());
+    let (seen, before) = (tools.bounds.quarantine.knows(&party), policy.settled().clone());
     if word == Word::Held && !before.approved.contains(&party) && !before.refused.contains(&party) {
         return Err(format!(
             "nothing was decided about {party}: `gatehouse quarantine list` shows about whom something was"
@@ -174,7 +174,7 @@ pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) ->
         };
         pairs = views.iter().map(lost).sum();
     }
-    tools.quarantine.decide(&party, word, uid)?;
+    tools.bounds.quarantine.decide(&party, word, uid)?;
     publish(tools);
     Ok(Settlement { party, seen, pairs, overruled })
 }

@@ -208,7 +208,7 @@ impl Reloader {
         tools.registry.retrust(Arc::clone(&credentials.trust));
         self.current.lock().unwrap_or_else(PoisonError::into_inner).credentials = credentials;
         self.tell_ends(&settings, &ends);
-        tools.circuits.renewed();
+        tools.peering.circuits.renewed();
         Ok(())
     }
 
@@ -431,7 +431,7 @@ impl Reloader {
         let known = tools.observe.peers().with(|peers| peers.known());
         let make = |old: &Policy| policy.after(old).with_known(known).on(today());
         freeing::let_go(tools.registry.renew(&tools, trust, make));
-        tools.circuits.renewed();
+        tools.peering.circuits.renewed();
         let kept = self.settings().limits.refusals;
         tools.observe.refusals().keep(usize::try_from(kept).unwrap_or(usize::MAX));
         services.install(fresh, &tools).await;

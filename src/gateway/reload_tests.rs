@@ -204,7 +204,7 @@ async fn limits_backends_and_the_audit_file_are_taken_over() {
     let tools = gateway.tools();
     assert_eq!((before.home.limits.proven.element, tools.home.limits.proven.element), (256 << 10, 512 << 10));
     assert!(!tools.home.hosted[&domain("hall.example")].multiplex);
-    assert!(Arc::ptr_eq(&before.logins, &tools.logins), "what has not changed goes on");
+    assert!(Arc::ptr_eq(&before.bounds.logins, &tools.bounds.logins), "what has not changed goes on");
     assert_eq!(gateway.operations().lifecycle.grace(), Duration::from_secs(6));
     let asked = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     asked.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -132,7 +132,7 @@ pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + 
     let mut tick = tokio::time::interval(OFTEN);
     let (mut failing, mut copies) = (false, Copies::default());
     loop {
-        let quarantine = Arc::clone(&now().1.quarantine);
+        let quarantine = Arc::clone(&now().1.bounds.quarantine);
         tokio::select! {
             _ = tick.tick() => {}
             // What an operator was told is done holds after a crash as well.
@@ -144,7 +144,7 @@ pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + 
         let mut written = std::mem::take(&mut copies);
         let kept = tokio::task::spawn_blocking(move || {
             let lists = written.keep(&path, &tools);
-            let parties = quarantine::keep(&path, &tools.quarantine);
+            let parties = quarantine::keep(&path, &tools.bounds.quarantine);
             (kept::keep(&path, &tools.observe).and(lists).and(parties), written)
         });
         let kept = kept.await.map(|(kept, written)| {
@@ -169,7 +169,7 @@ pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + 
 pub(super) fn keep_now(settings: &Settings, tools: &Tools) {
     let Some(folder) = &settings.state else { return };
     let lists = Copies::default().keep(folder, tools);
-    let parties = quarantine::keep(folder, &tools.quarantine);
+    let parties = quarantine::keep(folder, &tools.bounds.quarantine);
     if let Err(error) = kept::keep(folder, &tools.observe).and(lists).and(parties) {
         tracing::error!(folder = %folder.display(), %error, "the use of rules, the copies of lists and who is in quarantine are not kept");
     }

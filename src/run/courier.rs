@@ -27,9 +27,9 @@ use super::registry::{Meta, Order, Phase, RelayId};
 use super::{Caller, Later, Tools, now};
 use crate::jid::Domain;
 use crate::limit::{Quota, Throttle};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
-use crate::relay::{Event, Load, Relay};
+use crate::relay::{Event, Home, Load, Relay};
 use crate::stream::Pair;
 
 /// Couriers under way.
@@ -99,8 +99,8 @@ impl Couriers {
 
     /// A relay has a stream of this pair to a backend, for as long as the ticket lives.
     pub fn stands(tools: &Arc<Tools>, pair: &Pair, id: RelayId, tell: Teller<Order>) -> InsideTicket {
-        held(&tools.couriers.inside).insert(pair.clone(), (id, tell));
-        InsideTicket { couriers: Arc::clone(&tools.couriers), pair: pair.clone(), id }
+        held(&tools.peering.couriers.inside).insert(pair.clone(), (id, tell));
+        InsideTicket { couriers: Arc::clone(&tools.peering.couriers), pair: pair.clone(), id }
     }
 
     /// All backends together may have so many octets waiting from now on.
@@ -143,7 +143,7 @@ impl Drop for InsideTicket {
 /// more of them, and the others of his domain get theirs.
 pub fn admits_bounce(tools: &Arc<Tools>, pair: &Pair, bounce: &[u8]) -> bool {
     let to = (pair.target.clone(), addressee(bounce).into());
-    let admits = tools.couriers.bounces.admits(&to, now());
+    let admits = tools.peering.couriers.bounces.admits(&to, now());
     if !admits {
         tools.observe.metrics().limited(Limit::Carried);
     }
@@ -189,7 +189,7 @@ pub fn send(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<Arc<Cargo>
 
 /// Tells the backend of `via` what became of its stanza. What finds no room is counted.
 pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart: bool) {
-    let own = held(&tools.couriers.inside).get(pair).filter(|_| !apart).map(|(_, tell)| tell.clone());
+    let own = held(&tools.peering.couriers.inside).get(pair).filter(|_| !apart).map(|(_, tell)| tell.clone());
     let stanza = match own.map(|own| own.tell(Order::Report(Box::new((pair.clone(), stanza.clone()))))) {
         Some(Ok(())) => return,
         Some(Err(_)) | None => stanza,
@@ -224,10 +224,10 @@ fn give(tools: &Arc<Tools>, pair: &Pair, given: Given<'_>, stanza: Bytes) -> Res
         Given::Report(via) => (Load::Report, Some(via), None),
     };
     let key = Key { pair: pair.clone(), reports: load == Load::Report };
-    let mut living = held(&tools.couriers.living);
+    let mut living = held(&tools.peering.couriers.living);
     let Some(courier) = living.get_mut(&key) else {
-        if let Some(cargo) = back::way(tools, &key) {
-            return offer(tools, cargo, load, stanza);
+        if let Some(cargo) = back::way(&tools.peering.couriers, &key) {
+            return offer(tools.observe.metrics(), cargo, load, stanza);
         }
         let strange = load == Load::Carried;
         let many =
@@ -244,16 +244,16 @@ fn give(tools: &Arc<Tools>, pair: &Pair, given: Given<'_>, stanza: Bytes) -> Res
     courier.carried &= load == Load::Carried;
     let cargo = Arc::clone(&courier.cargo);
     caller.into_iter().for_each(|caller| cargo.brings(caller));
-    offer(tools, cargo, load, stanza)
+    offer(tools.observe.metrics(), cargo, load, stanza)
 }
 
 /// Hands it to whoever takes from there. The locks under which that is closed and taken out are held.
-fn offer(tools: &Tools, cargo: Arc<Cargo>, load: Load, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
+fn offer(metrics: &Metrics, cargo: Arc<Cargo>, load: Load, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
     match cargo.offer(load, stanza) {
         Ok(()) => Ok(cargo),
         Err(Refused::Closed(stanza)) => Err(Turned::None(stanza)),
         Err(Refused::Full(stanza)) => {
-            tools.observe.metrics().limited(Limit::Queue);
+            metrics.limited(Limit::Queue);
             let wait = Box::pin(Arc::clone(&cargo).room(load, stanza.len()));
             Err(Turned::Full(stanza, cargo, wait))
         }
@@ -275,9 +275,11 @@ fn start(
         false => Load::Carried,
     };
     let entry = tools.registry.enter();
-    let meta = Meta { id: entry.0.id(), flow: flow_of(tools, &key.pair, load), peer: None, local: None };
+    let meta =
+        Meta { id: entry.0.id(), flow: flow_of(&tools.home, &key.pair, load), peer: None, local: None };
     let tell = entry.0.tell().clone();
-    let cargo = Cargo::of(Arc::clone(&tools.couriers.hold), &tools.home.limits, tell.clone(), brought);
+    let cargo =
+        Cargo::of(Arc::clone(&tools.peering.couriers.hold), &tools.home.limits, tell.clone(), brought);
     for (load, stanza) in first {
         // What one courier left had room with it, and has room with the next one; but for what came back meanwhile.
         if cargo.offer(load, stanza).is_err() {
@@ -289,9 +291,10 @@ fn start(
     living.insert(key.clone(), courier);
     let (tools, key, own) = (Arc::clone(tools), key.clone(), Arc::clone(&cargo));
     tokio::spawn(async move {
-        let places = server.filter(|_| key.reports).map(|server| (server, tools.couriers.places(server)));
+        let places =
+            server.filter(|_| key.reports).map(|server| (server, tools.peering.couriers.places(server)));
         let place = match &places {
-            Some((server, places)) => wait_for_place(&tools, *server, places).await,
+            Some((server, places)) => wait_for_place(&tools.peering.couriers, *server, places).await,
             None => None,
         };
         let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
@@ -303,7 +306,7 @@ fn start(
         pump.run().await;
         drop(place);
         // From here on nobody can reach this courier; what reached it too late goes with the next one.
-        let mut living = held(&tools.couriers.living);
+        let mut living = held(&tools.peering.couriers.living);
         let Some(courier) = living.remove(&key) else { return };
         let (left, brought) = (courier.cargo.close(), courier.cargo.brought());
         if left.is_empty() {
@@ -321,7 +324,7 @@ fn start(
 
 /// At most so many report streams are open to one backend. Whoever waits has those end that have nothing left.
 async fn wait_for_place<'a>(
-    tools: &Tools,
+    couriers: &Couriers,
     server: usize,
     places: &'a Places,
 ) -> Option<tokio::sync::SemaphorePermit<'a>> {
@@ -329,7 +332,7 @@ async fn wait_for_place<'a>(
         return Some(place);
     }
     if places.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
-        for courier in held(&tools.couriers.living).values() {
+        for courier in held(&couriers.living).values() {
             if courier.server == Some(server) {
                 // Whoever cannot be told is at work, and looks for those who wait when it is done.
                 let _told = courier.tell.tell(Order::Yield);
@@ -344,7 +347,7 @@ async fn wait_for_place<'a>(
 
 /// This stanza goes nowhere: it is counted and told.
 pub fn lost(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
-    let (flow, hosted) = side(tools, pair);
+    let (flow, hosted) = side(&tools.home, pair);
     let meta = Meta { id: tools.registry.unnamed(), flow, peer: None, local: None };
     let event = Event::Refused { pair: Some(pair.clone()), hosted: Some(hosted.clone()), reason };
     tools.observe.note(&meta, &event);
@@ -352,31 +355,31 @@ pub fn lost(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
 
 /// This answer of the gateway's own goes nowhere: it is counted. The stanza that it is about was told.
 pub fn dropped(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
-    let (flow, hosted) = side(tools, pair);
+    let (flow, hosted) = side(&tools.home, pair);
     tools.observe.metrics().refused(flow, Some(hosted), reason);
     tracing::debug!(flow = %flow, domain = %hosted, reason = reason.label(), "an answer is dropped");
 }
 
 /// Which way the stanzas of the pair take, and whose they are here.
-fn side<'a>(tools: &Tools, pair: &'a Pair) -> (Flow, &'a Domain) {
-    match flow(tools, pair) {
+fn side<'a>(home: &Home, pair: &'a Pair) -> (Flow, &'a Domain) {
+    match flow(home, pair) {
         Flow::S2sOut => (Flow::S2sOut, &pair.sender),
         flow @ (Flow::C2s | Flow::S2sIn) => (flow, &pair.target),
     }
 }
 
 /// Which way the stanzas of the pair take.
-pub fn flow(tools: &Tools, pair: &Pair) -> Flow {
-    if tools.home.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut }
+pub fn flow(home: &Home, pair: &Pair) -> Flow {
+    if home.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut }
 }
 
 const TO: &[u8] = b" to='";
 
-fn flow_of(tools: &Tools, pair: &Pair, load: Load) -> Flow {
+fn flow_of(home: &Home, pair: &Pair, load: Load) -> Flow {
     match load {
         Load::Own => Flow::S2sOut,
         Load::Report => Flow::S2sIn,
-        Load::Admitted | Load::Carried => flow(tools, pair),
+        Load::Admitted | Load::Carried => flow(home, pair),
     }
 }
 

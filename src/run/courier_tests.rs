@@ -89,12 +89,12 @@ async fn so_many_pairs_are_carried_for_and_no_more() {
         carry(&tools, pair(&sender), message(&sender, n, "hi"));
     }
     assert_eq!(counted(&tools, "carried"), 1);
-    assert_eq!(super::held(&tools.couriers.living).len(), 2);
+    assert_eq!(super::held(&tools.peering.couriers.living).len(), 2);
     // T-queue: nobody answered, and the places are free again.
     tokio::time::sleep(Duration::from_secs(61)).await;
     drop(silent);
     tools.registry.emptied().await;
-    assert!(super::held(&tools.couriers.living).is_empty());
+    assert!(super::held(&tools.peering.couriers.living).is_empty());
 }
 
 // LIM-05: "memory per pair is bounded by L-queue", and who brings more waits until there is room again.

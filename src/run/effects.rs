@@ -46,7 +46,7 @@ impl Pump {
             Effect::Enlist(session) => self.enlist(session),
             Effect::Leave(broke) => self.leave(broke),
             Effect::Resume(id, taken, askers) => {
-                self.settling.resume(&self.tools.sessions, id, taken, askers);
+                self.settling.resume(&self.tools.peering.sessions, id, taken, askers);
             }
             Effect::Settle(count) => self.settling.mark(count, &self.legs.fars),
             Effect::Recall(side, last) => self.legs.on(side, |leg| leg.outbox.recall(last)),
@@ -61,7 +61,7 @@ impl Pump {
             Effect::Try(attempt) => self.try_login(&attempt),
             Effect::Apply => {
                 let (tools, peer) = (&self.tools, self.meta.peer);
-                let leave = logins::may_register(&tools.registrations, tools.observe.metrics(), peer);
+                let leave = logins::may_register(&tools.bounds.registrations, tools.observe.metrics(), peer);
                 self.step(Side::Near, Input::Tried(leave));
             }
             Effect::Speaks(id, account) => {
@@ -71,7 +71,7 @@ impl Pump {
             }
             Effect::Behind(id, account) => {
                 if let Some(far) = self.legs.fars.get_mut(id) {
-                    far.goes_behind(&self.tools.partings, &account);
+                    far.goes_behind(&self.tools.peering.partings, &account);
                 }
             }
             Effect::Upgrade(side) => self.upgrade(side),
@@ -87,7 +87,7 @@ impl Pump {
             }
             Effect::Fared(id, outcome) => {
                 if let Some(far) = self.legs.fars.get_mut(id) {
-                    far.fared(&self.tools.circuits, outcome);
+                    far.fared(&self.tools.peering.circuits, outcome);
                 }
             }
             Effect::Verify(claim, check) => self.verify(claim, check),
@@ -108,7 +108,7 @@ impl Pump {
                 courier::report(&self.tools, &pair, via, stanza, apart);
             }
             Effect::Serves => {
-                let serves = self.carriage.serves(&self.tools.couriers);
+                let serves = self.carriage.serves(&self.tools.peering.couriers);
                 self.step(Side::Near, Input::Serves(serves));
             }
             Effect::Answer(answer, detail) => {
@@ -119,7 +119,7 @@ impl Pump {
                 if let Side::Far(id) = side
                     && let Some(far) = self.legs.fars.get_mut(id)
                 {
-                    far.parts(&self.tools.partings);
+                    far.parts(&self.tools.peering.partings);
                 }
                 self.legs.on(side, Leg::end);
             }
@@ -164,7 +164,7 @@ impl Pump {
         let facing = self.legs.facing(self.meta.flow, Side::Far(id));
         let ticket = self.tools.registry.awaited().sent(facing, check, now());
         if let Some(far) = self.legs.fars.get_mut(id) {
-            far.waits(ticket, facing, &self.tools.callbacks);
+            far.waits(ticket, facing, &self.tools.bounds.callbacks);
         }
     }
 
@@ -178,7 +178,7 @@ impl Pump {
             self.charges.carried(&pair, stanza.len(), self.turn.now);
         }
         // Couriers carry on nothing but what goes back to its sender.
-        match self.legs.near.is_none() || courier::flow(&self.tools, &pair) != self.meta.flow {
+        match self.legs.near.is_none() || courier::flow(&self.tools.home, &pair) != self.meta.flow {
             true => {
                 let outcome = self.carriage.bounces.carry(&self.tools, pair, stanza);
                 self.bounced(outcome);
@@ -200,12 +200,12 @@ impl Pump {
     fn charge_sender(&mut self, stanza: &Passing) -> Result<(), Reason> {
         let tools = &self.tools;
         let metrics = tools.observe.metrics();
-        self.charges.sender(stanza, &tools.senders, &tools.quarantine, metrics, self.turn.now)
+        self.charges.sender(stanza, &tools.bounds.senders, &tools.bounds.quarantine, metrics, self.turn.now)
     }
 
     /// The near leg is counted from here on; under this name it may be gone on with.
     fn enlist(&mut self, session: Option<(String, Domain)>) {
-        let begins = |(id, owner)| self.tools.sessions.begins(id, owner, self.life.tell().clone());
+        let begins = |(id, owner)| self.tools.peering.sessions.begins(id, owner, self.life.tell().clone());
         self.settling.begin(session.map(begins));
     }
 
@@ -243,12 +243,12 @@ impl Pump {
     /// Tells what happened, and what follows from that for others.
     fn note(&mut self, event: Event) {
         let tools = Arc::clone(&self.tools);
-        logins::came_out(&tools.logins, tools.observe.metrics(), &self.meta, &event);
+        logins::came_out(&tools.bounds.logins, tools.observe.metrics(), &self.meta, &event);
         // CLS-07: a domain that has proven a stream is there, whatever became of the last attempts to reach it.
         if let (Flow::S2sIn, Event::Authenticated { pair, outcome: Outcome::Allow, .. }) =
             (self.meta.flow, &event)
         {
-            tools.circuits.alive(&pair.sender);
+            tools.peering.circuits.alive(&pair.sender);
         }
         let (meta, event, around) = self.surroundings().complete(event);
         tools.observe.note_with(&meta, &event, &around);
@@ -257,7 +257,7 @@ impl Pump {
     /// Lets a login go at once, after a while, or not at all (C2S-11).
     fn try_login(&mut self, attempt: &Attempt) {
         let tools = &self.tools;
-        match logins::may_try(&tools.logins, tools.observe.metrics(), self.meta.peer, attempt) {
+        match logins::may_try(&tools.bounds.logins, tools.observe.metrics(), self.meta.peer, attempt) {
             Leave::Now => self.step(Side::Near, Input::Tried(Ok(()))),
             Leave::After(wait) => self.waits.try_after(wait),
             Leave::Refused => self.step(Side::Near, Input::Tried(Err(Reason::LoginThrottled))),
@@ -270,7 +270,8 @@ impl Pump {
         if side == Side::Near {
             self.places.prove();
             let client = self.meta.peer.filter(|_| flow == Flow::C2s);
-            if let Some(Err(reason)) = client.map(|peer| self.places.client(&tools.proven, peer.ip())) {
+            if let Some(Err(reason)) = client.map(|peer| self.places.client(&tools.bounds.proven, peer.ip()))
+            {
                 tools.observe.turned_away(self.meta.peer, reason);
                 self.step(Side::Near, Input::Close(reason));
             }
@@ -282,7 +283,7 @@ impl Pump {
         self.surroundings().remember(side);
         let limits = &tools.home.limits;
         let number = self.life.id().number();
-        self.legs.widen(flow, side, limits, number, || tools.rates.stream(now()));
+        self.legs.widen(flow, side, limits, number, || tools.bounds.rates.stream(now()));
     }
 
     /// Looks up what a domain publishes about the certificate of the near leg.
@@ -353,7 +354,7 @@ impl Pump {
     /// A place at the server behind for what speaks for a pair there, and the wait for it.
     fn place_behind(&self, id: FarId, destination: &Destination) -> Option<Awaited> {
         let Destination::Backend(hosted) = destination else { return None };
-        let backend = self.tools.backends.of(hosted)?;
+        let backend = self.tools.peering.backends.of(hosted)?;
         let pair = self.relay.speaks_for(id)?.clone();
         // Half of what a claim may take is left for the server behind.
         let patience = self.tools.home.timeouts.dialback / 2;
@@ -380,8 +381,8 @@ impl Pump {
 
     fn admitted(&mut self, id: Option<FarId>, permit: &Permit) {
         let tools = Arc::clone(&self.tools);
-        tools.quarantine.seen(permit);
-        let valve = self.charges.valve(&tools.rates, permit, now());
+        tools.bounds.quarantine.seen(permit);
+        let valve = self.charges.valve(&tools.bounds.rates, permit, now());
         let pair = match permit.direction() {
             Direction::Inbound => Pair { sender: permit.remote().clone(), target: permit.hosted().clone() },
             Direction::Outbound => Pair { sender: permit.hosted().clone(), target: permit.remote().clone() },
@@ -426,9 +427,10 @@ impl Pump {
             && self.legs.near.is_some()
         {
             let address = self.meta.peer.map(|peer| peer.ip());
-            place = Some(self.places.server(&tools.proven, permit.remote(), address, permit.quotas())?);
+            place =
+                Some(self.places.server(&tools.bounds.proven, permit.remote(), address, permit.quotas())?);
         }
-        Ok((tools.streams.admit(permit.rule(), permit.quotas())?, place))
+        Ok((tools.bounds.streams.admit(permit.rule(), permit.quotas())?, place))
     }
 
     /// Ends a leg at once. Stanzas that wait there are given back: what was accepted is not lost in silence.
@@ -443,14 +445,15 @@ impl Pump {
     fn admitted_back(&mut self, permit: &Permit, pair: Pair) {
         let tools = Arc::clone(&self.tools);
         let inbound = permit.direction() == Direction::Inbound;
-        let valve = tools.rates.valve(permit, &tools.rates.stream(now()), now());
+        let valve = tools.bounds.rates.valve(permit, &tools.bounds.rates.stream(now()), now());
         // Judged again after a reload: the old place is given back first.
         drop(self.charges.end(&pair));
         if !inbound {
             self.backs.unrate(&pair);
         }
-        let counted = tools.streams.admit(permit.rule(), permit.quotas()).and_then(|ticket| {
-            let place = inbound.then(|| tools.proven.pair(permit.remote(), permit.quotas())).transpose()?;
+        let counted = tools.bounds.streams.admit(permit.rule(), permit.quotas()).and_then(|ticket| {
+            let place =
+                inbound.then(|| tools.bounds.proven.pair(permit.remote(), permit.quotas())).transpose()?;
             Ok((ticket, place))
         });
         match counted {

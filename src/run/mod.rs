@@ -220,6 +220,45 @@ pub struct Tools {
     pub outside: Arc<dyn Outside>,
     /// Who lives, which keys are awaited, the policy in force.
     pub registry: Arc<registry::Registry>,
+    /// What happened, as numbers, lines and records.
+    pub observe: Arc<observe::Observe>,
+    /// What is counted against whom.
+    pub bounds: Bounds,
+    /// What streams of servers have to do with each other.
+    pub peering: Peering,
+    /// What is in the way of lists that are fetched.
+    pub fetches: Arc<fetch::Troubles>,
+}
+
+/// What is counted against addresses, networks, domains and rules: whoever asks whether somebody may have more needs these and
+/// nothing else.
+#[derive(Clone)]
+pub struct Bounds {
+    /// What each stream, domain and pair has sent lately.
+    pub rates: Arc<Rates>,
+    /// What each remote address has sent lately.
+    pub senders: Arc<Senders>,
+    /// Who is in quarantine.
+    pub quarantine: Arc<quarantine::Book>,
+    /// Streams per rule.
+    pub streams: Arc<Streams>,
+    /// The pace at which TLS handshakes begin.
+    pub handshakes: Arc<Handshakes>,
+    /// Connections that have proven nothing.
+    pub strangers: Arc<Strangers>,
+    /// Those that have, by what they proved.
+    pub proven: Arc<Proven>,
+    /// Servers that we have called, and that are to call back.
+    pub callbacks: Arc<Callbacks>,
+    /// Logins that failed.
+    pub logins: Arc<Logins>,
+    /// Requests for new accounts.
+    pub registrations: Arc<Registrations>,
+}
+
+/// What streams of servers have to do with each other: who carries for whom, who asks about whose key, and who could not be reached.
+#[derive(Clone)]
+pub struct Peering {
     /// Verifications under way.
     pub verifier: Arc<verifier::Verifier>,
     /// Keys of nodes whose clocks do not go as ours does.
@@ -232,32 +271,8 @@ pub struct Tools {
     pub partings: Arc<parting::Partings>,
     /// Streams of ours to the servers behind.
     pub backends: Arc<backends::Backends>,
-    /// What each stream, domain and pair has sent lately.
-    pub rates: Arc<Rates>,
-    /// What each remote address has sent lately.
-    pub senders: Arc<Senders>,
-    /// What is in the way of lists that are fetched.
-    pub fetches: Arc<fetch::Troubles>,
-    /// Who is in quarantine.
-    pub quarantine: Arc<quarantine::Book>,
     /// Remote domains that did not answer lately.
     pub circuits: Arc<circuit::Circuits>,
-    /// Streams per rule.
-    pub streams: Arc<Streams>,
-    /// The pace at which TLS handshakes begin.
-    pub handshakes: Arc<Handshakes>,
-    /// Connections that have proven nothing.
-    pub strangers: Arc<Strangers>,
-    /// Servers that we have called, and that are to call back.
-    pub callbacks: Arc<Callbacks>,
-    /// Those that have, by what they proved.
-    pub proven: Arc<Proven>,
-    /// Logins that failed.
-    pub logins: Arc<Logins>,
-    /// Requests for new accounts.
-    pub registrations: Arc<Registrations>,
-    /// What happened, as numbers, lines and records.
-    pub observe: Arc<observe::Observe>,
 }
 
 impl std::fmt::Debug for Tools {

@@ -153,7 +153,8 @@ async fn a_network_may_ask_for_so_many_accounts_in_an_hour() {
     let mut home = (*tools.home).clone();
     let taken = ClientDomain { registration: true, ..ClientDomain::default() };
     home.clients.insert(domain("hall.example"), taken);
-    (tools.home, tools.registrations) = (Arc::new(home), Arc::new(crate::limit::Registrations::new(4)));
+    (tools.home, tools.bounds.registrations) =
+        (Arc::new(home), Arc::new(crate::limit::Registrations::new(4)));
     let tools = Arc::new(tools);
     let header = format!("{OPEN} to='hall.example' version='1.0'>");
     let answer = format!("{OPEN} from='hall.example' id='s' version='1.0'>");

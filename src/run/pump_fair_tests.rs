@@ -100,7 +100,8 @@ async fn a_calm_stream_waits_for_one_share_of_one_busy_stream() {
     // Nobody is slowed: who is has nothing to do for a while.
     let stanzas = NonZeroU32::MAX;
     let senders = Arc::new(Senders::new(SenderParams { stanzas, ..SenderParams::default() }, now()));
-    let tools = Arc::new(Tools { senders, ..Tools::clone(&tools(outside)) });
+    let mut tools = tools(outside);
+    Arc::get_mut(&mut tools).unwrap().bounds.senders = senders;
     let (polls, own) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
     let mut busy = Vec::new();
     for backend in backends {

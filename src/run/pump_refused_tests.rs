@@ -13,7 +13,7 @@ async fn a_refused_stanza_is_paid_for_as_it_comes() {
         let outside = Scripted::default();
         let backend = outside.lay(ROOM);
         let mut tools = tools(outside);
-        Arc::get_mut(&mut tools).unwrap().rates =
+        Arc::get_mut(&mut tools).unwrap().bounds.rates =
             Arc::new(Rates::new(RateParams { pair, ..RateParams::default() }));
         let (mut play, mut backend) = friend_at(&tools, backend).await;
         let begun = now();

@@ -482,7 +482,7 @@ async fn a_pair_that_couriers_carry_keeps_its_rate() {
     let (backend, mut second) = (outside.lay(ROOM), outside.lay(1 << 16));
     let mut tools = tools(outside);
     let pair = Pace { stanzas: NonZeroU32::new(5), octets: None };
-    Arc::get_mut(&mut tools).unwrap().rates =
+    Arc::get_mut(&mut tools).unwrap().bounds.rates =
         Arc::new(Rates::new(RateParams { pair, ..RateParams::default() }));
     let (mut play, backend) = friend_at(&tools, backend).await;
     drop(backend);

@@ -31,7 +31,7 @@ impl Strays {
 /// Has a key looked at that nobody here knows.
 pub(super) fn look(tools: &Arc<Tools>, facing: Facing, check: &KeyCheck) {
     let shaped = check.key.len() == 64 && check.key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !shaped || !tools.home.keys.facing(facing).is_shared() || !tools.strays.is_due(now()) {
+    if !shaped || !tools.home.keys.facing(facing).is_shared() || !tools.peering.strays.is_due(now()) {
         return;
     }
     let (tools, check, asked) = (Arc::clone(tools), check.clone(), now());

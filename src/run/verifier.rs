@@ -162,7 +162,7 @@ async fn in_turn<T>(
         }
     };
     if let Some(fruitful) = fruitful(&done) {
-        tools.verifier.held().turns.came_out(source, fruitful, now());
+        tools.peering.verifier.held().turns.came_out(source, fruitful, now());
     }
     Some(done)
 }
@@ -196,7 +196,7 @@ impl Task {
             return;
         }
         {
-            let mut state = tools.verifier.held();
+            let mut state = tools.peering.verifier.held();
             if state.closing >= tools.params.verifications.places {
                 return;
             }
@@ -205,7 +205,7 @@ impl Task {
         let tools = Arc::clone(tools);
         tokio::spawn(async move {
             let _ended = (&mut self.0).await;
-            let mut state = tools.verifier.held();
+            let mut state = tools.peering.verifier.held();
             state.closing = state.closing.saturating_sub(1);
         });
     }
@@ -226,7 +226,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.tools.verifier.held();
+        let mut state = self.tools.peering.verifier.held();
         state.told.remove(&self.turn);
         state.turns.leave(self.turn);
         state.settle(&self.tools);
@@ -235,7 +235,7 @@ impl Drop for Place {
 
 impl Verifier {
     fn enter(tools: &Arc<Tools>, source: Network, about: Domain) -> Place {
-        let mut state = tools.verifier.held();
+        let mut state = tools.peering.verifier.held();
         let (turn, gone) = state.turns.enter(source, about, &tools.params.verifications, now());
         let (tell, stage) = watch::channel(Stage::Waiting);
         state.told.insert(turn, tell);
@@ -265,7 +265,7 @@ impl State {
         let tools = Arc::clone(tools);
         tokio::spawn(async move {
             tokio::time::sleep_until(again.into()).await;
-            let mut state = tools.verifier.held();
+            let mut state = tools.peering.verifier.held();
             if state.alarm == Some(again) {
                 state.alarm = None;
                 state.settle(&tools);

@@ -43,7 +43,7 @@ async fn a_question_without_a_place_waits_within_its_own_time() {
     }
     let begun = tokio::time::Instant::now();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(tools.verifier.held().turns.waiting(), 1);
+    assert_eq!(tools.peering.verifier.held().turns.waiting(), 1);
     assert_eq!(hears(&mut all[2]).await, Answer::Trouble(Reason::Overload));
     assert_eq!(begun.elapsed(), tools.home.timeouts.dialback / 10 * 9);
     let shown = tools.observe.metrics().text().unwrap();
@@ -55,7 +55,7 @@ async fn a_question_without_a_place_waits_within_its_own_time() {
         assert_ne!(hears(heard).await, Answer::Trouble(Reason::Overload), "an authority that was silent");
     }
     tools.registry.emptied().await;
-    assert!(tools.verifier.held().told.is_empty());
+    assert!(tools.peering.verifier.held().told.is_empty());
 }
 
 // Issue 14, item 1: "with 200 networks attacking at once an honest dialback of any domain stands within 2 s".
@@ -74,11 +74,12 @@ async fn a_newcomer_has_the_place_of_one_who_has_had_his_turn() {
     let begun = tokio::time::Instant::now();
     ask(&tools, honest);
     tokio::task::yield_now().await;
-    let asks = || tools.verifier.held().told.values().filter(|tell| *tell.borrow() == Stage::Asking).count();
-    assert_eq!((asks(), tools.verifier.held().told.len()), (8, 41));
+    let asks =
+        || tools.peering.verifier.held().told.values().filter(|tell| *tell.borrow() == Stage::Asking).count();
+    assert_eq!((asks(), tools.peering.verifier.held().told.len()), (8, 41));
     // Thirty-two wait before it, eight of them have their turn each second.
-    let last = tools.verifier.held().told.keys().max().copied().unwrap();
-    while tools.verifier.held().told.get(&last).is_none_or(|tell| *tell.borrow() != Stage::Asking) {
+    let last = tools.peering.verifier.held().told.keys().max().copied().unwrap();
+    while tools.peering.verifier.held().told.get(&last).is_none_or(|tell| *tell.borrow() != Stage::Asking) {
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -110,16 +111,16 @@ async fn a_question_that_nobody_waits_for_any_more_is_given_up() {
         ask(&tools, one);
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(tools.verifier.held().turns.waiting(), 2);
+    assert_eq!(tools.peering.verifier.held().turns.waiting(), 2);
     drop(waiting);
     drop(heard);
     tokio::time::sleep(Duration::from_millis(100)).await;
     // The third asks now.
-    assert_eq!((tools.registry.living(), tools.verifier.held().turns.waiting()), (1, 0));
+    assert_eq!((tools.registry.living(), tools.peering.verifier.held().turns.waiting()), (1, 0));
     drop(others);
     tools.registry.emptied().await;
     assert!(begun.elapsed() < tools.home.timeouts.dialback, "{:?}", begun.elapsed());
-    let state = tools.verifier.held();
+    let state = tools.peering.verifier.held();
     assert!(state.told.is_empty());
     assert_eq!((state.turns.held(), state.turns.waiting()), (0, 0));
 }

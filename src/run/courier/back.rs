@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Key, held, lost, start};
+use super::{Couriers, Key, held, lost, start};
 use crate::reason::Reason;
 use crate::relay::Load;
 use crate::run::Tools;
@@ -16,8 +16,8 @@ use crate::stream::Pair;
 
 /// The stream of a peer takes the stanzas of this pair from now on; where it finds them.
 pub fn open_back(tools: &Arc<Tools>, pair: &Pair, id: RelayId) -> Arc<Cargo> {
-    let cargo = Cargo::new(Arc::clone(&tools.couriers.hold), &tools.home.limits);
-    let mut back = held(&tools.couriers.back);
+    let cargo = Cargo::new(Arc::clone(&tools.peering.couriers.hold), &tools.home.limits);
+    let mut back = held(&tools.peering.couriers.back);
     let ways = back.entry(pair.clone()).or_default();
     // Those whose streams broke wait for a peer that is here.
     let before: Vec<RelayId> = ways.iter().map(|(id, _)| *id).collect();
@@ -28,8 +28,8 @@ pub fn open_back(tools: &Arc<Tools>, pair: &Pair, id: RelayId) -> Arc<Cargo> {
 }
 
 /// Where stanzas of this pair go back, if there is a way. The first that was there is the one, until it ends.
-pub(super) fn way(tools: &Tools, key: &Key) -> Option<Arc<Cargo>> {
-    let back = held(&tools.couriers.back);
+pub(super) fn way(couriers: &Couriers, key: &Key) -> Option<Arc<Cargo>> {
+    let back = held(&couriers.back);
     let (_, cargo) = back.get(&key.pair).filter(|_| !key.reports)?.front()?;
     Some(Arc::clone(cargo))
 }
@@ -39,8 +39,8 @@ pub(super) fn way(tools: &Tools, key: &Key) -> Option<Arc<Cargo>> {
 pub fn carry_on(tools: &Arc<Tools>, pair: &Pair, id: RelayId, unsent: Vec<Bytes>) {
     let key = Key { pair: pair.clone(), reports: false };
     // Nobody can give anything to this pair meanwhile.
-    let mut living = held(&tools.couriers.living);
-    let own = take_out(tools, pair, id);
+    let mut living = held(&tools.peering.couriers.living);
+    let own = take_out(&tools.peering.couriers, pair, id);
     let left = own.map(|cargo| cargo.close()).unwrap_or_default();
     let all: VecDeque<_> = unsent.into_iter().map(|stanza| (Load::Own, stanza)).chain(left).collect();
     if all.is_empty() {
@@ -50,7 +50,10 @@ pub fn carry_on(tools: &Arc<Tools>, pair: &Pair, id: RelayId, unsent: Vec<Bytes>
         drop(living);
         return all.iter().for_each(|_| lost(tools, pair, Reason::Shutdown));
     }
-    let known = living.get(&key).map(|courier| Arc::clone(&courier.cargo)).or_else(|| way(tools, &key));
+    let known = living
+        .get(&key)
+        .map(|courier| Arc::clone(&courier.cargo))
+        .or_else(|| way(&tools.peering.couriers, &key));
     let Some(cargo) = known else {
         start(tools, &mut living, &key, None, (all, Brought::default()));
         return;
@@ -62,8 +65,8 @@ pub fn carry_on(tools: &Arc<Tools>, pair: &Pair, id: RelayId, unsent: Vec<Bytes>
     }
 }
 
-fn take_out(tools: &Tools, pair: &Pair, id: RelayId) -> Option<Arc<Cargo>> {
-    let mut back = held(&tools.couriers.back);
+fn take_out(couriers: &Couriers, pair: &Pair, id: RelayId) -> Option<Arc<Cargo>> {
+    let mut back = held(&couriers.back);
     let ways = back.get_mut(pair)?;
     let at = ways.iter().position(|(own, _)| *own == id)?;
     let (_, cargo) = ways.remove(at)?;
