@@ -309,6 +309,13 @@ impl Resolver {
         Ok(places.into_iter().flat_map(|place| place.addresses).collect())
     }
 
+    /// The domain has shown itself, or an operator knows better: that it was not found, or could not be looked up, is
+    /// forgotten (CLS-07).
+    pub fn forget_absence(&self, domain: &Domain) {
+        self.ours.forget_absence(domain);
+        self.theirs.forget_absence(domain);
+    }
+
     /// Whether the DNS may lead us there.
     fn admits(&self, address: SocketAddr) -> bool {
         self.guard.admits(address) && !self.home.has(address.ip())
@@ -329,6 +336,7 @@ impl Resolver {
         let seconds = match outcome {
             Err(DnsFault::Bogus | DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
             Err(DnsFault::TooMuch) => MIN_TTL,
+            Err(DnsFault::NoDomain | DnsFault::NotFound) => ABSENCE_TTL,
             _ => ttl.clamp(MIN_TTL, MAX_TTL),
         };
         Known { outcome, until: Instant::now() + Duration::from_secs(seconds.into()) }
@@ -485,3 +493,6 @@ const MIN_TTL: u32 = 30;
 const MAX_TTL: u32 = 3600;
 /// A failure is remembered just long enough to keep a crowd from asking.
 const FAILURE_TTL: u32 = 1;
+/// So is absence, whatever the zone says of it: a domain that comes back is served within 3 s (CLS-07), and who is left alone
+/// meanwhile is for the circuits to say.
+const ABSENCE_TTL: u32 = 2;

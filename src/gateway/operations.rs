@@ -223,6 +223,8 @@ impl Operations {
             Ok(cleared) => cleared,
             Err(no) => return Answer::no(no),
         };
+        // What the DNS said goes with it, whether anything else is held against the domain or not.
+        cleared.iter().for_each(|domain| self.tools().outside.look_anew(domain));
         if let Some(domain) = cleared.as_ref().filter(|domain| !circuits.clear(domain)) {
             return Answer::no(format!(
                 "nothing is held against {domain}: `gatehouse circuits` lists whom we leave alone"

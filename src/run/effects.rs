@@ -249,6 +249,7 @@ impl Pump {
             (self.meta.flow, &event)
         {
             tools.peering.circuits.alive(&pair.sender);
+            tools.outside.look_anew(&pair.sender);
         }
         let (meta, event, around) = self.surroundings().complete(event);
         tools.observe.note_with(&meta, &event, &around);

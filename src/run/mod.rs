@@ -127,6 +127,9 @@ pub trait Outside: Send + Sync {
     /// The candidates of a destination, in the order to try them. `caller` is whom the connection stands in for, if it
     /// stands in for one.
     fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn Route>;
+
+    /// This remote domain is there, or is to be looked for anew: that it was not found is forgotten.
+    fn look_anew(&self, domain: &Domain);
 }
 
 /// Towards whom TLS is begun as client.

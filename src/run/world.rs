@@ -182,6 +182,10 @@ impl Outside for World {
             progress: Progress::default(),
         })
     }
+
+    fn look_anew(&self, domain: &Domain) {
+        self.0.params.resolver.forget_absence(domain);
+    }
 }
 
 impl Inner {
@@ -443,6 +447,7 @@ impl Way {
         }
         if behalf == Behalf::Claim {
             self.inner.params.circuits.alive(&target);
+            self.inner.params.resolver.forget_absence(&target);
         }
         self.tell(Ok(()));
         let io: BoxIo = Box::new(stream);

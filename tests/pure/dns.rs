@@ -225,6 +225,43 @@ async fn absence_is_kept_as_well() {
     assert_eq!(world.asked().len(), 4);
 }
 
+// CLS-07: "forgotten when the domain shows itself alive", or when an operator clears it; and by itself within seconds, whatever a
+// zone without SOA lets us believe.
+#[tokio::test]
+async fn a_domain_that_was_absent_is_looked_for_again() {
+    let there = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (truth, told) = (zone(vec![host("bank.example.", "127.0.0.1")]), Arc::clone(&there));
+    let nothing = zone(Vec::new());
+    let world = World::new(move |asked, kind| match told.load(std::sync::atomic::Ordering::SeqCst) {
+        true => truth(asked, kind),
+        false => nothing(asked, kind),
+    })
+    .await;
+    let bank = domain("bank.example");
+    for forget in [true, false] {
+        there.store(false, std::sync::atomic::Ordering::SeqCst);
+        let resolver = world.resolver();
+        for share in [Share::Own, Share::Claims] {
+            assert_eq!(resolver.targets_within(&bank, share).await, Err(DnsFault::NoDomain), "{share:?}");
+        }
+        there.store(true, std::sync::atomic::Ordering::SeqCst);
+        match forget {
+            true => resolver.forget_absence(&bank),
+            false => tokio::time::sleep(Duration::from_millis(2500)).await,
+        }
+        let before = world.asked().len();
+        for share in [Share::Own, Share::Claims] {
+            assert!(resolver.targets_within(&bank, share).await.is_ok(), "{forget} {share:?}");
+        }
+        // What is known to be there is not asked for again.
+        let asked = world.asked().len();
+        assert!(asked > before);
+        resolver.forget_absence(&bank);
+        assert!(resolver.targets(&bank).await.is_ok());
+        assert_eq!(world.asked().len(), asked);
+    }
+}
+
 // "no such domain, no SRV": two texts, by what the DNS says of the domain itself.
 #[tokio::test]
 async fn a_domain_without_a_server_is_told_from_no_domain() {

@@ -39,4 +39,12 @@ impl Memory {
         known.insert(domain.clone(), Arc::clone(&cell));
         Ok(cell)
     }
+
+    /// Whoever asks next looks for himself, unless the domain is known to be somewhere. Lookups under way go on for those who wait.
+    pub(super) fn forget_absence(&self, domain: &Domain) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(domain).is_some_and(|cell| cell.get().is_none_or(|known| known.outcome.is_err())) {
+            known.remove(domain);
+        }
+    }
 }
