@@ -28,8 +28,9 @@ impl Guard {
             .allow_networks
             .iter()
             .any(|network| network.contains(&ip) || network.contains(&address.ip()));
-        let ours = self.own.iter().any(|own| own.ip().to_canonical() == ip && own.port() == address.port())
-            || self.own_addresses.iter().any(|own| own.to_canonical() == inner(ip));
+        let ours =
+            self.own.iter().any(|own| own.ip().to_canonical() == inner(ip) && own.port() == address.port())
+                || self.own_addresses.iter().any(|own| own.to_canonical() == inner(ip));
         !ours && self.admits_port(address.port()) && (listed || is_public(ip))
     }
 
@@ -47,17 +48,21 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that a translator finds in this one (RFC 6052), else the address itself.
-fn inner(ip: IpAddr) -> IpAddr {
-    match ip {
+/// The IPv4 address that a translator (RFC 6052) or a 6to4 relay (RFC 3056) finds in this one, else the address itself.
+pub(super) fn inner(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
         IpAddr::V6(six) => match six.segments() {
+            [0x2002, ..] => {
+                let [_, _, a, b, c, d, ..] = six.octets();
+                IpAddr::from([a, b, c, d])
+            }
             [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
                 let [.., a, b, c, d] = six.octets();
                 IpAddr::from([a, b, c, d])
             }
             _ => ip,
         },
-        IpAddr::V4(_) => ip,
+        four @ IpAddr::V4(_) => four,
     }
 }
 
@@ -206,7 +211,9 @@ mod tests {
         assert!(!guard.admits(at("8.8.8.8", 5269)));
         assert!(!guard.admits(at("::ffff:8.8.8.8", 5269)));
         assert!(guard.admits(at("8.8.8.8", 5270)));
-        for own in ["8.8.4.4", "::ffff:8.8.4.4", "64:ff9b::8.8.4.4", "2a00:1450::1"] {
+        assert!(!guard.admits(at("64:ff9b::8.8.8.8", 5269)) && !guard.admits(at("2002:808:808::1", 5269)));
+        assert!(guard.admits(at("2002:808:808::1", 5270)));
+        for own in ["8.8.4.4", "::ffff:8.8.4.4", "64:ff9b::8.8.4.4", "2002:808:404::1", "2a00:1450::1"] {
             for port in [443, 5269, 5270, 6379] {
                 assert!(!guard.admits(at(own, port)), "{own} {port}");
             }

@@ -1,8 +1,8 @@
 //! The addresses that the world finds us at: the A and AAAA records of the hosted domains (DNS-05).
 //!
 //! Behind an address translation no socket of ours has these addresses, and dialling one of them leads back to us all the
-//! same. They are looked up when first something is resolved, and again from time to time; a lookup that fails leaves
-//! what was known.
+//! same. They are looked up when first something is resolved, and again from time to time; a lookup that fails is tried once more
+//! at once, and soon again, and leaves what was known.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::dns::guard::inner;
 use crate::dns::query::Servers;
 use crate::jid::Domain;
 
@@ -31,6 +32,8 @@ struct Known {
     addresses: HashMap<(Domain, RecordType), Vec<IpAddr>>,
     /// When to ask again; none: nobody has asked yet.
     due: Option<Instant>,
+    /// How often in a row something could not be found out.
+    failures: u32,
 }
 
 impl Home {
@@ -41,7 +44,7 @@ impl Home {
 
     /// Whether the DNS gives this address to a hosted domain.
     pub(super) fn has(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
+        let ip = inner(ip);
         self.held().addresses.values().flatten().any(|own| *own == ip)
     }
 
@@ -70,6 +73,7 @@ impl Home {
     async fn look_up(self: Arc<Self>) {
         let mut left = self.domains.iter().flat_map(|d| [(d, RecordType::A), (d, RecordType::AAAA)]);
         let mut lookups = JoinSet::new();
+        let mut failed = false;
         loop {
             while lookups.len() < AT_ONCE
                 && let Some((domain, kind)) = left.next()
@@ -77,11 +81,15 @@ impl Home {
                 let (domain, asker) = (domain.clone(), self.servers.asker());
                 lookups.spawn(async move {
                     let name = Name::from_ascii(format!("{}.", domain.to_ascii())).ok()?;
-                    let found = asker.ask(name, kind).await.ok()?;
+                    let found = match asker.ask(name.clone(), kind).await {
+                        Ok(found) => found,
+                        Err(_failed) => asker.ask(name, kind).await.ok()?,
+                    };
                     Some(((domain, kind), found.records))
                 });
             }
             let Some(done) = lookups.join_next().await else { break };
+            failed |= !matches!(done, Ok(Some(_)));
             if let Ok(Some((place, records))) = done {
                 let addresses = records.iter().filter_map(|data| match data {
                     RData::A(address) => Some(IpAddr::V4(address.0)),
@@ -91,6 +99,13 @@ impl Home {
                 self.held().addresses.insert(place, addresses.take(MOST).collect());
             }
         }
+        let mut known = self.held();
+        known.failures = if failed { known.failures.saturating_add(1) } else { 0 };
+        if failed {
+            let soon = AGAIN.saturating_mul(1 << (known.failures - 1).min(8)).min(REFRESH);
+            known.due = Some(Instant::now() + soon);
+        }
+        drop(known);
         self.once.send_replace(true);
     }
 
@@ -101,6 +116,8 @@ impl Home {
 
 /// How long what was found is taken for true.
 const REFRESH: Duration = Duration::from_secs(300);
+/// How long it is until what could not be found out is asked again; twice as long each time, and no longer than that.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long the first who asks for anything waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Questions at one time.

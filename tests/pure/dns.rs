@@ -466,6 +466,41 @@ async fn where_the_world_finds_us_nobody_leads_us() {
     assert!(resolver.targets(&domain("routed.example")).await.unwrap()[0].routed);
 }
 
+// The same, where the first answers about ourselves are failures: asked again at once and soon, and what was known is kept.
+#[tokio::test]
+async fn a_failure_of_the_dns_does_not_hide_where_the_world_finds_us() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let down = Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let truth = zone(vec![
+        host("hall.example.", "192.0.2.7"),
+        host("a.example.", "192.0.2.7"),
+        host("b.example.", "64:ff9b::192.0.2.7"),
+        host("c.example.", "2002:c000:207::1"),
+    ]);
+    let left = Arc::clone(&down);
+    let world = World::new(move |asked, kind| {
+        let fails = *asked == name("hall.example.")
+            && kind == RecordType::A
+            && left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if fails { Reply::Code(ResponseCode::ServFail) } else { truth(asked, kind) }
+    })
+    .await;
+    let hosted = || world.resolver_with(|params| params.hosted = vec![domain("hall.example")]);
+    for of in ["a.example", "b.example", "c.example"] {
+        down.store(1, SeqCst);
+        assert_eq!(hosted().targets(&domain(of)).await, Err(DnsFault::Guarded), "{of}");
+    }
+    // A longer one is over when the DNS is back.
+    down.store(2, SeqCst);
+    let resolver = hosted();
+    assert!(resolver.targets(&domain("a.example")).await.is_ok());
+    let until = Instant::now() + Duration::from_secs(20);
+    while resolver.targets(&domain("a.example")).await != Err(DnsFault::Guarded) {
+        assert!(Instant::now() < until, "asked again within seconds");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_silent_server_costs_its_deadline_and_no_more() {
     let world = World::new(|_, _| Reply::Silence).await;
