@@ -309,8 +309,7 @@ impl Resolver {
         Ok(places.into_iter().flat_map(|place| place.addresses).collect())
     }
 
-    /// The domain has shown itself, or an operator knows better: that it was not found, or could not be looked up, is
-    /// forgotten (CLS-07).
+    /// The domain has shown itself, or an operator knows better: that it was not found is forgotten (CLS-07).
     pub fn forget_absence(&self, domain: &Domain) {
         self.ours.forget_absence(domain);
         self.theirs.forget_absence(domain);
@@ -337,6 +336,7 @@ impl Resolver {
             Err(DnsFault::Bogus | DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
             Err(DnsFault::TooMuch) => MIN_TTL,
             Err(DnsFault::NoDomain | DnsFault::NotFound) => ABSENCE_TTL,
+            Ok(_) if ttl == 0 => ABSENCE_TTL,
             _ => ttl.clamp(MIN_TTL, MAX_TTL),
         };
         Known { outcome, until: Instant::now() + Duration::from_secs(seconds.into()) }
@@ -367,7 +367,7 @@ impl Resolver {
                     DnsFault::NoDomain if !itself => DnsFault::NotFound,
                     fault => fault,
                 });
-                (outcome, ttl.min(lower))
+                (outcome, ttl.max(MIN_TTL).min(lower))
             }
         }
     }
@@ -401,7 +401,8 @@ async fn routed(asker: &Asker, server: &Server, deadline: Instant) -> (Result<Ve
     }
 }
 
-/// Finds the addresses of all candidates at once. Those found in time will do; with none, it matters why.
+/// Finds the addresses of all candidates at once. Those found in time will do; with none, it matters why. Once there is one to dial,
+/// the others have a short time left (RFC 8305 3); what is not complete has no time to live.
 async fn settle(
     asker: &Asker,
     candidates: Vec<Candidate>,
@@ -426,14 +427,16 @@ async fn settle(
     let mut places = Vec::new();
     let mut ttl = MAX_TTL;
     let mut worst = DnsFault::NotFound;
+    let mut until = deadline;
     loop {
-        match timeout_at(deadline, lookups.join_next()).await {
+        match timeout_at(until, lookups.join_next()).await {
             Ok(Some(Ok((candidate, Ok((Addresses { addresses, ttl: life, gone, .. }, published)))))) => {
-                ttl = ttl.min(life);
+                ttl = ttl.min(life.max(MIN_TTL));
                 if gone && worst == DnsFault::NotFound {
                     worst = DnsFault::NoDomain;
                 }
                 if !addresses.is_empty() {
+                    until = until.min(Instant::now() + GRACE);
                     let host = candidate.host.to_ascii().trim_end_matches('.').to_owned();
                     let published = Arc::new(published);
                     places.push(Place { rank: candidate.rank, host, addresses, routed, published });
@@ -443,7 +446,7 @@ async fn settle(
             Ok(Some(Err(_))) => worst = DnsFault::Failed,
             Ok(None) => break,
             Err(_) => {
-                worst = DnsFault::Timeout;
+                (worst, ttl) = (DnsFault::Timeout, 0);
                 break;
             }
         }
@@ -491,6 +494,8 @@ const MAX_KNOWN: usize = 4096;
 /// DNS-07, in seconds.
 const MIN_TTL: u32 = 30;
 const MAX_TTL: u32 = 3600;
+/// What the other candidates of a domain have left once one is known: as long as the two services have.
+const GRACE: Duration = Duration::from_millis(500);
 /// A failure is remembered just long enough to keep a crowd from asking.
 const FAILURE_TTL: u32 = 1;
 /// So is absence, whatever the zone says of it: a domain that comes back is served within 3 s (CLS-07), and who is left alone

@@ -513,13 +513,31 @@ async fn a_silent_server_costs_its_deadline_and_no_more() {
         srv(STARTTLS, 2, 5269, "quick.example."),
         host("quick.example.", "127.0.0.1"),
     ]);
+    let silent = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (told, whole) = (Arc::clone(&silent), zone(vec![host("slow.example.", "127.0.0.2")]));
     let slow = World::new(move |asked, kind| match *asked == name("slow.example.") {
-        true => Reply::Silence,
+        true if told.load(std::sync::atomic::Ordering::SeqCst) => Reply::Silence,
+        true => whole(asked, kind),
         false => truth(asked, kind),
     })
     .await;
-    let targets = slow.resolver().targets(&domain("a.example")).await.unwrap();
-    assert_eq!(targets.iter().map(|target| target.host.as_str()).collect::<Vec<_>>(), ["quick.example"]);
+    let patient = Duration::from_secs(20);
+    let resolver = slow.resolver_with(|params| (params.each, params.total) = (patient, patient));
+    let found = async || {
+        let targets = resolver.targets(&domain("a.example")).await.unwrap();
+        targets.into_iter().map(|target| target.host).collect::<Vec<_>>()
+    };
+    let before = Instant::now();
+    assert_eq!(found().await, ["quick.example"]);
+    assert!(
+        before.elapsed() < Duration::from_secs(10),
+        "nor does it cost their time: {:?}",
+        before.elapsed()
+    );
+    // What is not complete is not kept for long.
+    silent.store(false, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(found().await, ["slow.example", "quick.example"]);
 }
 
 // LIM-06: what strangers ask for waits for its own share; who has something to say to somebody does not wait behind it.
