@@ -265,7 +265,7 @@ impl Resolver {
                     self.gates.enter(share, self.total).await.inspect_err(|_| *waited = self.total)?;
                 *waited = time;
                 let asker = memory.servers.asker();
-                let look_up = || self.look_up(&asker, domain, Instant::now() + self.total);
+                let look_up = || self.look_up((&asker, share), domain, Instant::now() + self.total);
                 cell.get_or_init(look_up).await
             }
         };
@@ -327,7 +327,7 @@ impl Resolver {
         }
     }
 
-    async fn look_up(&self, asker: &Asker, domain: &Domain, deadline: Instant) -> Known {
+    async fn look_up(&self, (asker, share): (&Asker, Share), domain: &Domain, deadline: Instant) -> Known {
         let (outcome, ttl) = match self.routes.of(domain) {
             Some(Some(server)) => routed(asker, server, deadline).await,
             Some(None) | None => self.discover(asker, domain, deadline).await,
@@ -335,7 +335,7 @@ impl Resolver {
         let seconds = match outcome {
             Err(DnsFault::Bogus | DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
             Err(DnsFault::TooMuch) => MIN_TTL,
-            Err(DnsFault::NoDomain | DnsFault::NotFound) => ABSENCE_TTL,
+            Err(DnsFault::NoDomain | DnsFault::NotFound) if share == Share::Claims => ABSENCE_TTL,
             Ok(_) if ttl == 0 => ABSENCE_TTL,
             _ => ttl.clamp(MIN_TTL, MAX_TTL),
         };
@@ -498,6 +498,6 @@ const MAX_TTL: u32 = 3600;
 const GRACE: Duration = Duration::from_millis(500);
 /// A failure is remembered just long enough to keep a crowd from asking.
 const FAILURE_TTL: u32 = 1;
-/// So is absence, whatever the zone says of it: a domain that comes back is served within 3 s (CLS-07), and who is left alone
-/// meanwhile is for the circuits to say.
+/// So is, where a domain claims, that it is absent, whatever its zone says of that: a domain that comes back has shown itself by
+/// its claim (CLS-07), and its proof has our own users look anew.
 const ABSENCE_TTL: u32 = 2;
