@@ -72,7 +72,7 @@ impl Remains {
     /// Waits until nothing is left. What is not in within that time comes back to its senders: nothing that is newer goes by it
     /// (RLY-05).
     pub async fn delivered(self, within: Duration) {
-        if tokio::time::timeout(within, self.clone().is_in()).await.is_ok() {
+        if tokio::time::timeout(within, self.clone().settles()).await.is_ok() {
             return;
         }
         loop {
@@ -81,14 +81,14 @@ impl Remains {
             for (cargo, given) in self.given.borrow().iter() {
                 let _told = cargo.has_settled(*given) || cargo.take_back();
             }
-            if tokio::time::timeout(AGAIN, self.clone().is_in()).await.is_ok() {
+            if tokio::time::timeout(AGAIN, self.clone().settles()).await.is_ok() {
                 return;
             }
         }
     }
 
     /// Waits until all that the relay had is in, and all that couriers were given of it.
-    async fn is_in(mut self) {
+    async fn settles(mut self) {
         while self.given.changed().await.is_ok() {}
         let given = self.given.borrow().clone();
         for (cargo, given) in given {

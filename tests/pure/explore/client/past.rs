@@ -151,10 +151,10 @@ impl Past {
                 }
                 self.dialling &= *side == Side::Near;
             }
-            Effect::Note(Event::Left { .. } | Event::Closed { .. }) => {
-                if std::mem::replace(&mut self.told, true) {
-                    return Err("told twice".into());
-                }
+            Effect::Note(Event::Left { .. } | Event::Closed { .. })
+                if std::mem::replace(&mut self.told, true) =>
+            {
+                return Err("told twice".into());
             }
             // C2S-12: a login is granted by the word of the server, and by nothing else.
             Effect::Note(Event::Login { outcome: Outcome::Allow, .. }) => {
