@@ -487,8 +487,6 @@ impl fmt::Debug for Resolver {
     }
 }
 
-impl std::error::Error for SetupFault {}
-
 /// Domains remembered.
 const MAX_KNOWN: usize = 4096;
 /// DNS-07, in seconds.
@@ -498,6 +496,5 @@ const MAX_TTL: u32 = 3600;
 const GRACE: Duration = Duration::from_millis(500);
 /// A failure is remembered just long enough to keep a crowd from asking.
 const FAILURE_TTL: u32 = 1;
-/// So is, where a domain claims, that it is absent, whatever its zone says of that: a domain that comes back has shown itself by
-/// its claim (CLS-07), and its proof has our own users look anew.
+/// So is, where a domain claims, that it is absent: its claim shows that it is back (CLS-07), whatever its zone says of that.
 const ABSENCE_TTL: u32 = 2;

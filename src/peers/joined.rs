@@ -54,7 +54,9 @@ impl Peer {
         let mut fresh = Vec::new();
         for (met, passes) in judged(met, joined.hold) {
             if passes {
-                let Met { look, first, last, approved, .. } = met;
+                let Met { look, first, last, approved, forgotten, .. } = met;
+                // Who is believed as the first is so in spite of what was said before: not for this once alone.
+                let approved = approved.or(forgotten.then_some(last));
                 joined.faces.push(Seen { look, first, last, approved });
             } else {
                 if met.kept_out.is_none() {

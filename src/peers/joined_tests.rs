@@ -124,6 +124,27 @@ fn two_within_one_moment_are_judged_one_after_the_other() {
     assert!(change.what.contains(&Drift::Method) && keeps_out(&peers, &bare()));
 }
 
+// A face that was forgotten and comes as the first where nothing else is known is believed there; it stays so when they meet, also once an
+// operator has let in another beside it.
+#[test]
+fn who_is_believed_as_the_first_again_stays_so() {
+    let (forgotten, weaker) = (of(Identity::Dane, "One", 3), look(Identity::Dialback, 1));
+    let (mut nodes, mut store) = ([Peers::default(), Peers::default()], BTreeMap::new());
+    comes(&mut nodes[0], &forgotten, 0);
+    nodes[0].forget(&domain("partner.example"), None, at(1)).unwrap();
+    comes(&mut nodes[1], &forgotten, 2);
+    comes(&mut nodes[1], &weaker, 3);
+    [0, 1, 0].iter().for_each(|n| meet(&mut nodes[*n], &mut store));
+    nodes[0].approve(&domain("partner.example"), None, at(4)).unwrap();
+    for _ in 0..2 {
+        [0, 1, 0].iter().for_each(|n| meet(&mut nodes[*n], &mut store));
+        for node in &nodes {
+            assert!(!keeps_out(node, &forgotten) && !keeps_out(node, &weaker));
+            assert_eq!((faces(node), node.waiting().0), (2, 0));
+        }
+    }
+}
+
 fn looks() -> Vec<Look> {
     use Identity::{Certificate, Dane, Dialback};
     vec![

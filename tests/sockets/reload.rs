@@ -297,7 +297,7 @@ async fn a_key_on_its_way_survives_changes_of_the_secret() {
         );
         let world = World::build(&plan().with(&lines)).await.unwrap();
         let late =
-            Manner { external: false, admit: Admit::Late(Duration::from_millis(1500)), ..Manner::default() };
+            Manner { external: false, admit: Admit::Late(Duration::from_secs(4)), ..Manner::default() };
         let friend = world.peer(10, &[FRIEND], late).await.unwrap();
         world.legacy.message("j@hall.example", "a@friend.example", "late");
         while friend.proofs() != [format!("key {HALL}")] {

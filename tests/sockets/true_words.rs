@@ -303,14 +303,10 @@ fn a_part_of_the_gateway_that_is_in_the_way_is_named_as_that() {
     let socket = running.socket().display().to_string();
     arranged(running.folder.path(), [admin, inside, world, steering]);
     edit(running.folder.path(), "gatehouse.yaml", &format!("127.0.0.1:{admin}"), &format!("0.0.0.0:{admin}"));
-    let at = format!("this gateway itself listens on 127.0.0.1:{admin}, as `admin`");
-    for command in [&["reload", "--plan"][..], &["reload"]] {
-        let said = run(&[command, &["--socket", &socket]].concat());
-        has(&said, 1, &[&at, "run `gatehouse restart`"]);
-        assert!(!said.err.contains("end what holds"), "{said:?}");
-    }
+    // Opened beside what goes: a listener that takes in the place of another of ours is not in its way.
+    has(&run(&["reload", "--plan", "--socket", &socket]), 0, &["nothing was changed"]);
     answer(all);
-    has(&run(&["restart", "--socket", &socket]), 0, &["restarting"]);
+    has(&run(&["reload", "--socket", &socket]), 0, &["reloaded"]);
     until("the new places", || TcpStream::connect(("127.0.0.2", admin)).is_ok());
     until("the watching door", || says(world, "GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200"));
     // The two doors at paths: the way back from a failure would be lost.

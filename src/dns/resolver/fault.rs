@@ -108,3 +108,5 @@ impl fmt::Display for SetupFault {
         }
     }
 }
+
+impl std::error::Error for SetupFault {}

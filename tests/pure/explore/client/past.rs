@@ -76,6 +76,11 @@ impl Past {
             Input::Token(Token::Refused(refused)) => {
                 self.comes_back(edge, (refused.kind(), refused.type_(), refused.from()))?;
             }
+            Input::Token(Token::Element(frame))
+                if is_denied(frame) && edge.side == FAR && self.managed.is_some() =>
+            {
+                self.is_stood_in_for(edge)?;
+            }
             Input::Token(Token::Element(frame)) if is_denied(frame) => {
                 let (type_, from) = (frame.head().type_(), frame.head().from());
                 self.comes_back(edge, (frame.head().kind(), type_.as_deref(), from.as_deref()))?;
@@ -221,6 +226,20 @@ impl Past {
             (Side::Near, Some(false)) if said.starts_with("<failed ") => self.managed = None,
             (Side::Far(_), None) if said.starts_with("<enable ") => self.managed = Some(false),
             _ => {}
+        }
+    }
+
+    /// SM-02: what a patch denies of the server has one other stanza in its place where stanzas are counted, and nothing ends.
+    fn is_stood_in_for(&self, edge: &Crossing<'_>) -> Breach {
+        if !edge.before.is_bound()
+            || [&self.near, &self.far].iter().any(|leg| leg.closed || leg.over || leg.ended)
+        {
+            return Ok(());
+        }
+        let others = edge.effects.iter().filter(|effect| !matches!(effect, Effect::Note(_)));
+        match others.collect::<Vec<_>>()[..] {
+            [Effect::Deliver(octets)] if !text(octets).contains(DENIED) => Ok(()),
+            _ => Err(format!("denied where stanzas are counted, and {:?}", edge.effects)),
         }
     }
 
