@@ -30,7 +30,7 @@ pub use proven::{Params as ProvenParams, Place, Proven};
 pub use registrations::Registrations;
 pub use rota::{Rota, RotaParams, Seat, Seated, Used};
 pub use senders::{Params as SenderParams, Senders, Tally};
-pub use strangers::{Room, Stranger, Strangers};
+pub use strangers::{Room, Stranger, Strangers, Welcome};
 pub use together::Counts;
 pub use turns::{Settled, Turn, TurnParams, Turns};
 pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};

@@ -181,7 +181,9 @@ table! {
     /// Connections in all (LIM-02).
     conn_total ("conn-total"): count = "20000", "10" ..= "1000000";
     /// Connections that have not proven yet who they are, clients and servers together (LIM-02). At most a quarter of them
-    /// come from one IPv6 /48 or IPv4 /24, or as many as one source may have.
+    /// come from one IPv6 /48 or IPv4 /24, or as many as one source may have. Where all are taken, the network with most of them
+    /// loses its longest-waiting one for a newcomer from elsewhere (LIM-06); servers that we have called, and networks from which
+    /// somebody proven is or lately was here, have places kept.
     conn_unproven ("conn-unproven"): count = "5000", "2" ..= "1000000";
     /// Memory that all of those hold together; at the ceiling strangers are turned away, and proven streams go on (LIM-02).
     memory_unproven ("memory-unproven"): size = "256MiB", "1MiB" ..= "64GiB";

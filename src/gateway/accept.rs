@@ -25,7 +25,7 @@ use crate::limit::{Line, Stranger, Strangers, Threshold, Ticket};
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
-use crate::policy::{Arrive, Policy, Question};
+use crate::policy::{Arrive, Question};
 use crate::reason::{Flow, Outcome, Reason};
 use crate::relay::{Arrival, Relay};
 use crate::run::observe::Observe;
@@ -137,11 +137,10 @@ impl Entrance {
             if !known(&self.from) || !known(&self.proxies) {
                 return Err(Reason::NotFromHere);
             }
-            let stranger = self.stranger(&tools.bounds.strangers)?;
             let entry = match self.proxies {
                 // Whoever is behind the proxy is counted with its network once we know who it is.
-                Some(_) => Entry::Behind(stranger),
-                None => self.admit(&tools.observe, &tools.registry.policy(), peer.ip(), stranger)?,
+                Some(_) => Entry::Behind,
+                None => self.admit(tools, peer.ip())?,
             };
             let local = stream.local_addr().ok().map(crate::net::listen::canonical);
             Ok(Pending { stream, peer, local, accepted: now(), entry })
@@ -156,20 +155,9 @@ impl Entrance {
         }
     }
 
-    /// LIM-02: from accept on. Backends are no strangers.
-    fn stranger(&self, strangers: &Arc<Strangers>) -> Result<Option<Stranger>, Reason> {
-        (self.door != Door::Inside).then(|| strangers.admit()).transpose()
-    }
-
-    fn admit(
-        &self,
-        observe: &Observe,
-        policy: &Policy,
-        address: IpAddr,
-        stranger: Option<Stranger>,
-    ) -> Result<Entry, Reason> {
+    fn admit(&self, tools: &Tools, address: IpAddr) -> Result<Entry, Reason> {
         // LOG-01: who cannot be written down is not let in, where the operator said so.
-        if observe.refuses() {
+        if tools.observe.refuses() {
             return Err(Reason::AuditFull);
         }
         let arrived = match self.arrivals.admit(address, now()) {
@@ -177,12 +165,12 @@ impl Entrance {
             arrived => arrived,
         };
         let question = Question::Arrive(Arrive { flow: self.flow(), address });
-        let verdict = policy.judge(&question, &mut ());
+        let verdict = tools.registry.policy().judge(&question, &mut ());
         if !verdict.is_allow() {
             return Err(verdict.reason);
         }
         match arrived {
-            Ok(arrived) => Self::settle(arrived, stranger, address),
+            Ok(arrived) => self.settle(&tools.bounds.strangers, arrived, address),
             // Who waits has none of what strangers may have.
             Err(_full) => {
                 let (ticket, line) = self.arrivals.line_up(address, now())?;
@@ -191,16 +179,20 @@ impl Entrance {
         }
     }
 
+    /// LIM-02: as soon as it is known from where. Backends are no strangers.
     fn settle(
-        (ticket, threshold): (Ticket, Threshold),
-        mut stranger: Option<Stranger>,
+        &self,
+        strangers: &Arc<Strangers>,
+        (ticket, mut threshold): (Ticket, Threshold),
         address: IpAddr,
     ) -> Result<Entry, Reason> {
-        if let Some(stranger) = &mut stranger {
-            stranger.stands_at(threshold);
-            stranger.comes_from(address)?;
+        if self.door == Door::Inside {
+            return Ok(Entry::In(ticket, None));
         }
-        Ok(Entry::In(ticket, stranger))
+        // Who is turned away has used up no attempt.
+        let mut stranger = strangers.admit(address, now()).inspect_err(|_| threshold.give_back())?;
+        stranger.stands_at(threshold);
+        Ok(Entry::In(ticket, Some(stranger)))
     }
 
     fn turned_away(&self, observe: &Observe, peer: SocketAddr, reason: Reason) {
@@ -234,15 +226,13 @@ impl Entrance {
 
     /// Who it is that has come, behind a proxy too, and whether there is a place.
     async fn named(&self, tools: &Tools, mut pending: Pending) -> Result<Pending, (SocketAddr, Reason)> {
-        if let Entry::Behind(stranger) = &mut pending.entry {
-            let stranger = stranger.take();
+        if let Entry::Behind = pending.entry {
             let told = self.behind_proxy(&mut pending.stream, pending.peer).await;
             if let Some(told) = told.map_err(|reason| (pending.peer, reason))? {
                 pending.peer = crate::net::listen::canonical(told.source);
                 pending.local = Some(crate::net::listen::canonical(told.destination));
             }
-            let (observe, policy) = (&tools.observe, tools.registry.policy());
-            let entry = self.admit(observe, &policy, pending.peer.ip(), stranger);
+            let entry = self.admit(tools, pending.peer.ip());
             pending.entry = entry.map_err(|reason| (pending.peer, reason))?;
         }
         Ok(pending)
@@ -273,20 +263,25 @@ impl Entrance {
         if closed {
             return Err(Reason::ConnectionLost);
         }
-        let entry = Self::settle((ticket, threshold), self.stranger(&tools.bounds.strangers)?, peer.ip())?;
+        let entry = self.settle(&tools.bounds.strangers, (ticket, threshold), peer.ip())?;
         Ok(Pending { stream, entry, accepted: now(), ..pending })
     }
 
     async fn come_in(self: Arc<Self>, tools: Arc<Tools>, pending: Pending) {
         let metrics = Arc::clone(tools.observe.metrics());
         let Pending { stream, peer, local, accepted, entry } = pending;
-        let Entry::In(ticket, stranger) = entry else { return };
+        let Entry::In(ticket, mut stranger) = entry else { return };
         metrics.arrived(self.door, Outcome::Allow);
         if self.door == Door::Inside {
             tools.observe.seeking().came(peer.ip());
         }
         let connection = OpenConnection::new(metrics, self.door, ticket);
-        let known = match self.known(&tools, stream, peer.ip()).await {
+        // Another may need its place more, even now.
+        let known = tokio::select! {
+            known = self.known(&tools, stream, peer.ip()) => known,
+            () = displaced(&mut stranger) => Err(Reason::TooManyStrangers.into()),
+        };
+        let known = match known {
             Ok(Some(known)) => known,
             Ok(None) => {
                 // An office of pages that ask where the WebSocket is must not lock itself out.
@@ -366,7 +361,7 @@ struct Pending {
 #[derive(Debug)]
 enum Entry {
     /// Behind a proxy: not counted yet.
-    Behind(Option<Stranger>),
+    Behind,
     /// It has a place.
     In(Ticket, Option<Stranger>),
     /// It waits for one.
@@ -391,6 +386,14 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.metrics.closed(self.door);
+    }
+}
+
+/// Waits until another gets the place of this stranger; for who is none, for ever.
+async fn displaced(stranger: &mut Option<Stranger>) {
+    match stranger {
+        Some(stranger) => stranger.displaced().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -146,15 +146,16 @@ fn common(settings: &Settings, secrets: &Secrets) -> Option<[u8; 32]> {
 
 /// What is counted against whom, from the beginning.
 fn bounds(settings: &Settings, common: Option<&[u8; 32]>, handshakes: Arc<Handshakes>) -> Bounds {
+    let callbacks = Arc::default();
     Bounds {
         rates: Arc::new(Rates::new(parts::rates(settings))),
         senders: senders(settings, common),
         quarantine: Arc::default(),
         streams: Streams::new(),
         handshakes,
-        strangers: Strangers::new(parts::strangers(settings)),
+        strangers: Strangers::new(parts::strangers(settings), Arc::clone(&callbacks)),
         proven: Proven::new(parts::proven(settings)),
-        callbacks: Arc::default(),
+        callbacks,
         logins: Arc::new(Logins::new(parts::logins(settings))),
         registrations: Arc::new(parts::registrations(settings)),
     }
@@ -184,7 +185,7 @@ fn bounds_after(
         },
         strangers: match parts::strangers(settings) == parts::strangers(last) {
             true => Arc::clone(&old.strangers),
-            false => Strangers::new(parts::strangers(settings)),
+            false => Strangers::new(parts::strangers(settings), Arc::clone(&old.callbacks)),
         },
         proven: match parts::proven(settings) == parts::proven(last) {
             true => Arc::clone(&old.proven),

@@ -238,6 +238,12 @@ impl Operations {
             alarms.extend(cluster.trouble.iter().cloned());
             alarms.extend(cluster.differences.iter().cloned());
         }
+        if tools.bounds.strangers.is_full(now()) {
+            alarms.push(
+                "connections that have proven nothing fill all their places (`limits: { conn-unproven }`): those of the networks with most make room"
+                    .to_owned(),
+            );
+        }
         if tools.observe.refuses() {
             alarms.push("the audit log cannot be written, and nobody new is let in".to_owned());
         }

@@ -1,16 +1,25 @@
 //! Room for strangers: connections that have not proven yet who they are, and the memory that all of them hold together.
 //!
 //! Both have a ceiling of their own (requirements LIM-02), so that whoever has proven nothing takes nothing from those who
-//! have: at the ceiling strangers are turned away, and a proven stream gives its place back the moment it is proven. And no
-//! one part of the Internet takes all the places: whoever has an IPv6 /48 has 65,536 networks to come from.
+//! have: a proven stream gives its place back the moment it is proven. And no one part of the Internet takes all the places
+//! (LIM-06): where they are full, the network with most of them ([`Network::around`]) loses its longest-waiting one for a
+//! newcomer from a network with fewer, and within one such network the address with most. Some of the places are kept for
+//! who is expected: servers that we have called and that call back, and networks from which somebody proven is or was here.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use super::{Network, Threshold, held};
+use tokio::sync::oneshot;
+
+use super::{Callbacks, Network, Threshold, held};
 use crate::reason::Reason;
 
 /// How much room there is.
@@ -34,40 +43,114 @@ impl Default for Room {
 #[derive(Debug)]
 pub struct Strangers {
     room: Room,
-    connections: AtomicU32,
-    around: Mutex<HashMap<Network, u32>>,
+    callbacks: Arc<Callbacks>,
+    crowd: Mutex<Crowd>,
     octets: AtomicU64,
 }
 
+/// Who is here, by where they come from.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// All who have a place.
+    count: u32,
+    next: u64,
+    /// Those who may have to make room.
+    parts: HashMap<Network, Part>,
+    /// The parts by how many there are in each, and then by who is there longest; the fullest is the last.
+    fullest: BTreeSet<(Fullness, Network)>,
+    /// Those who were expected, and make room for nobody.
+    expected: HashMap<Network, u32>,
+    sheltered: u32,
+    friends: HashMap<Network, Friend>,
+    /// When somebody last found no place, or lost it.
+    full: Option<Instant>,
+    /// When somebody last came, or was proven: about now, where there is no clock.
+    last: Option<Instant>,
+}
+
+/// Those from one part of the Internet, by their networks, the longest here first.
+#[derive(Debug, Default)]
+struct Part {
+    waiting: BTreeSet<u64>,
+    networks: HashMap<Network, BTreeMap<u64, oneshot::Sender<()>>>,
+}
+
+/// How many there are, and who is there longest.
+type Fullness = (usize, Option<Reverse<u64>>);
+
+impl Part {
+    fn fullness(&self) -> Fullness {
+        (self.waiting.len(), self.waiting.first().copied().map(Reverse))
+    }
+}
+
+/// A network from which somebody is here, or was, who has proven who it is.
+#[derive(Debug)]
+struct Friend {
+    living: u32,
+    until: Instant,
+}
+
 impl Strangers {
-    /// Nobody is here yet.
-    pub fn new(room: Room) -> Arc<Self> {
-        Arc::new(Self {
-            room,
-            connections: AtomicU32::new(0),
-            around: Mutex::default(),
-            octets: AtomicU64::new(0),
-        })
+    /// Nobody is here yet. Who is waited for among these is expected.
+    pub fn new(room: Room, callbacks: Arc<Callbacks>) -> Arc<Self> {
+        Arc::new(Self { room, callbacks, crowd: Mutex::default(), octets: AtomicU64::new(0) })
     }
 
-    /// Lets one in, for as long as the stranger lives; what any connection costs is counted from now on.
+    /// Lets one in that comes from this address, for as long as the stranger lives; what any connection costs is counted from
+    /// now on. Where there is no room, somebody else may lose the place for it ([`Stranger::poll_displaced`]).
     ///
     /// # Errors
-    /// [`Reason::TooManyStrangers`], [`Reason::StrangersMemory`].
-    pub fn admit(self: &Arc<Self>) -> Result<Stranger, Reason> {
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.room.connections {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return Err(Reason::TooManyStrangers);
-        }
+    /// [`Reason::TooManyStrangers`] when nobody holds more than its own network does, [`Reason::StrangersMemory`].
+    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Stranger, Reason> {
+        let network = Network::of(address);
+        let (lose, displaced) = oneshot::channel();
+        let (number, sheltered) = {
+            let mut crowd = held(&self.crowd);
+            crowd.last = Some(now);
+            let is_expected = self.expects(&crowd, network, now);
+            crowd.make_room(&self.room, network, is_expected, now)?;
+            crowd.count += 1;
+            crowd.next += 1;
+            let number = crowd.next;
+            match is_expected {
+                true => crowd.shelter(network),
+                false => crowd.enter(network, number, lose),
+            }
+            (number, is_expected)
+        };
         // From here on its end gives back what it took.
-        let mut stranger = Stranger { strangers: Arc::clone(self), around: None, threshold: None, held: 0 };
+        let strangers = Arc::clone(self);
+        let mut stranger = Stranger {
+            strangers,
+            network,
+            number,
+            sheltered,
+            displaced: Some(displaced),
+            threshold: None,
+            held: 0,
+        };
         stranger.hold(0)?;
         Ok(stranger)
     }
 
+    /// Whether one more from there is waited for: it calls back, or comes from where proven ones come from. At most half of all
+    /// places are kept for these.
+    fn expects(&self, crowd: &Crowd, network: Network, now: Instant) -> bool {
+        let friend = crowd.friends.get(&network).is_some_and(|f| f.living > 0 || f.until > now);
+        let most = self.callbacks.from(network).saturating_add(if friend { KEPT } else { 0 });
+        let here = crowd.expected.get(&network).copied().unwrap_or_default();
+        here < most && crowd.sheltered < self.room.connections / 2
+    }
+
     /// Strangers who are here.
     pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
+        held(&self.crowd).count
+    }
+
+    /// Whether somebody found no place, or lost it, within the last minute.
+    pub fn is_full(&self, now: Instant) -> bool {
+        held(&self.crowd).full.is_some_and(|at| now.saturating_duration_since(at) < TELL)
     }
 
     /// What they hold.
@@ -76,11 +159,122 @@ impl Strangers {
     }
 }
 
+impl Crowd {
+    /// Room for one more of this network, for which another may have to go.
+    fn make_room(
+        &mut self,
+        room: &Room,
+        network: Network,
+        is_expected: bool,
+        now: Instant,
+    ) -> Result<(), Reason> {
+        let part = network.around();
+        let own = self.parts.get(&part).map_or(0, |part| part.waiting.len());
+        if !is_expected && own >= usize::try_from(room.around).unwrap_or(usize::MAX) {
+            self.full = Some(now);
+            return self.displace(part, Some(network));
+        }
+        if self.count < room.connections {
+            return Ok(());
+        }
+        self.full = Some(now);
+        match self.fullest.last() {
+            Some(&((most, _), fullest)) if is_expected || own < most => self.displace(fullest, None),
+            Some(_) => self.displace(part, Some(network)),
+            None => Err(Reason::TooManyStrangers),
+        }
+    }
+
+    /// The longest-waiting of the network with most in this part goes, for another part or for a network with fewer.
+    fn displace(&mut self, part: Network, newcomer: Option<Network>) -> Result<(), Reason> {
+        let networks = &self.parts.get(&part).ok_or(Reason::TooManyStrangers)?.networks;
+        let own = newcomer.and_then(|network| networks.get(&network)).map_or(0, BTreeMap::len);
+        let most =
+            networks.iter().max_by_key(|(_, places)| (places.len(), places.keys().next().map(Reverse)));
+        let (network, places) = most.ok_or(Reason::TooManyStrangers)?;
+        let first = places.keys().next().filter(|_| newcomer.is_none() || own < places.len());
+        let (network, number) = (*network, *first.ok_or(Reason::TooManyStrangers)?);
+        if let Some(lose) = self.leave(network, number) {
+            self.count = self.count.saturating_sub(1);
+            // Whoever is gone already has heard enough.
+            let _heard = lose.send(());
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, network: Network, number: u64, lose: oneshot::Sender<()>) {
+        let around = network.around();
+        let part = self.parts.entry(around).or_default();
+        self.fullest.remove(&(part.fullness(), around));
+        part.waiting.insert(number);
+        self.fullest.insert((part.fullness(), around));
+        part.networks.entry(network).or_default().insert(number, lose);
+    }
+
+    /// It is none of those that may have to make room any more; none: it was none.
+    fn leave(&mut self, network: Network, number: u64) -> Option<oneshot::Sender<()>> {
+        let around = network.around();
+        let part = self.parts.get_mut(&around)?;
+        let places = part.networks.get_mut(&network)?;
+        let lose = places.remove(&number)?;
+        if places.is_empty() {
+            part.networks.remove(&network);
+        }
+        self.fullest.remove(&(part.fullness(), around));
+        part.waiting.remove(&number);
+        if part.waiting.is_empty() {
+            self.parts.remove(&around);
+        } else {
+            self.fullest.insert((part.fullness(), around));
+        }
+        Some(lose)
+    }
+
+    fn shelter(&mut self, network: Network) {
+        *self.expected.entry(network).or_default() += 1;
+        self.sheltered += 1;
+    }
+
+    fn unshelter(&mut self, network: Network) {
+        self.sheltered = self.sheltered.saturating_sub(1);
+        less(&mut self.expected, network);
+    }
+
+    /// Somebody from there has proven who it is.
+    fn befriend(&mut self, network: Network, now: Instant) {
+        self.last = Some(now);
+        if self.friends.len() >= FRIENDS && !self.friends.contains_key(&network) {
+            self.friends.retain(|_, friend| friend.living > 0 || friend.until > now);
+            if self.friends.len() >= FRIENDS {
+                return;
+            }
+        }
+        let friend = self.friends.entry(network).or_insert(Friend { living: 0, until: now });
+        friend.living += 1;
+        friend.until = now + LATELY;
+    }
+}
+
+/// One less; nothing is left of none.
+fn less(counts: &mut HashMap<Network, u32>, network: Network) {
+    if let Some(count) = counts.get_mut(&network) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&network);
+        }
+    }
+}
+
 /// The place of one stranger.
 #[derive(Debug)]
 pub struct Stranger {
     strangers: Arc<Strangers>,
-    around: Option<Network>,
+    network: Network,
+    number: u64,
+    /// It makes room for nobody.
+    sheltered: bool,
+    /// Heard when another got the place; closed for who makes room for nobody, none when it was heard.
+    displaced: Option<oneshot::Receiver<()>>,
     threshold: Option<Threshold>,
     held: u64,
 }
@@ -91,11 +285,15 @@ impl Stranger {
         self.threshold = Some(threshold);
     }
 
-    /// It is proven who it is, and no stranger any more: its place in its network's count from now on.
-    pub fn prove(mut self) -> Option<Threshold> {
-        let mut threshold = self.threshold.take()?;
-        threshold.prove();
-        Some(threshold)
+    /// It is proven who it is, and no stranger any more: its place in its network's count from now on. Others from there are
+    /// expected while that lives, and for a while after.
+    pub fn prove(mut self, now: Instant) -> Welcome {
+        let threshold = self.threshold.take().map(|mut threshold| {
+            threshold.prove();
+            threshold
+        });
+        held(&self.strangers.crowd).befriend(self.network, now);
+        Welcome { strangers: Arc::clone(&self.strangers), network: self.network, _threshold: threshold }
     }
 
     /// It has shown itself honest, for it asked about a key that we have made: we have called its server, which is no stranger
@@ -120,20 +318,17 @@ impl Stranger {
         }
     }
 
-    /// It comes from this address, which is told once it is known.
-    ///
-    /// # Errors
-    /// [`Reason::TooManyStrangers`] when there are enough from around there.
-    pub fn comes_from(&mut self, address: IpAddr) -> Result<(), Reason> {
-        let network = Network::of(address).around();
-        let mut around = held(&self.strangers.around);
-        let count = around.entry(network).or_default();
-        if *count >= self.strangers.room.around {
-            return Err(Reason::TooManyStrangers);
-        }
-        *count += 1;
-        self.around = Some(network);
-        Ok(())
+    /// Ready when another got its place, which is told once.
+    pub fn poll_displaced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(displaced) = &mut self.displaced else { return Poll::Pending };
+        let Poll::Ready(heard) = Pin::new(displaced).poll(cx) else { return Poll::Pending };
+        self.displaced = None;
+        if heard.is_ok() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Waits until another gets its place.
+    pub async fn displaced(&mut self) {
+        poll_fn(|cx| self.poll_displaced(cx)).await;
     }
 
     /// It holds so many octets now, beside what any connection costs.
@@ -158,71 +353,48 @@ impl Stranger {
 impl Drop for Stranger {
     fn drop(&mut self) {
         self.strangers.octets.fetch_sub(self.held, Ordering::Relaxed);
-        self.strangers.connections.fetch_sub(1, Ordering::Relaxed);
-        let Some(network) = self.around else { return };
-        let mut around = held(&self.strangers.around);
-        if let Some(count) = around.get_mut(&network) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                around.remove(&network);
-            }
+        let mut crowd = held(&self.strangers.crowd);
+        if self.sheltered {
+            crowd.unshelter(self.network);
+        } else if crowd.leave(self.network, self.number).is_none() {
+            // It was counted out when another came in for it.
+            return;
+        }
+        crowd.count = crowd.count.saturating_sub(1);
+    }
+}
+
+/// The place of one that is proven; others of its network are expected.
+#[derive(Debug)]
+pub struct Welcome {
+    strangers: Arc<Strangers>,
+    network: Network,
+    _threshold: Option<Threshold>,
+}
+
+impl Drop for Welcome {
+    fn drop(&mut self) {
+        let mut crowd = held(&self.strangers.crowd);
+        let last = crowd.last;
+        if let Some(friend) = crowd.friends.get_mut(&self.network) {
+            friend.living = friend.living.saturating_sub(1);
+            friend.until = friend.until.max(last.map_or(friend.until, |last| last + LATELY));
         }
     }
 }
+
+/// Places kept for a network from which somebody proven is or was here: as many as any one source may have by default.
+const KEPT: u32 = 20;
+/// For how long after the last one was seen.
+const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Such networks that are remembered.
+const FRIENDS: usize = 10_000;
+/// How long it is told that there was no room.
+const TELL: Duration = Duration::from_secs(60);
 
 /// What a connection costs that has brought nothing: its task, its state, TLS, and one read.
 pub const COST: u64 = 32 << 10;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn so_many_strangers_and_no_more() {
-        let strangers = Strangers::new(Room { connections: 2, around: 2, octets: 1 << 30 });
-        let first = strangers.admit().unwrap();
-        let _second = strangers.admit().unwrap();
-        assert_eq!(strangers.admit().unwrap_err(), Reason::TooManyStrangers);
-        assert_eq!(strangers.connections(), 2, "who is turned away takes no place");
-        drop(first);
-        let _third = strangers.admit().unwrap();
-    }
-
-    #[test]
-    fn one_part_of_the_internet_leaves_room_for_the_others() {
-        let strangers = Strangers::new(Room { connections: 100, around: 2, octets: 1 << 30 });
-        let come = |from: &str| {
-            let mut stranger = strangers.admit().unwrap();
-            stranger.comes_from(from.parse().unwrap()).map(|()| stranger)
-        };
-        let first = come("2001:db8:0:1::1").unwrap();
-        let _second = come("2001:db8:0:ffff::1").unwrap();
-        assert_eq!(come("2001:db8:0:2::1").unwrap_err(), Reason::TooManyStrangers);
-        let _elsewhere =
-            [come("2001:db8:1::1").unwrap(), come("192.0.2.1").unwrap(), come("192.0.2.2").unwrap()];
-        assert_eq!(come("::ffff:192.0.2.3").unwrap_err(), Reason::TooManyStrangers);
-        assert_eq!(strangers.connections(), 5, "who is turned away takes no place");
-        drop(first);
-        come("2001:db8:0:3::1").unwrap();
-        assert_eq!(held(&strangers.around).len(), 3);
-    }
-
-    // LIM-02: a global cap on memory, and all of it released.
-    #[test]
-    fn so_much_memory_for_all_and_no_more() {
-        let strangers = Strangers::new(Room { connections: 100, around: 100, octets: 3 * COST });
-        let mut first = strangers.admit().unwrap();
-        let mut second = strangers.admit().unwrap();
-        let full = usize::try_from(COST).unwrap();
-        assert_eq!(first.hold(full), Ok(()), "exactly the ceiling");
-        assert_eq!(strangers.octets(), 3 * COST);
-        assert_eq!(second.hold(1), Err(Reason::StrangersMemory));
-        assert_eq!(second.hold(0), Ok(()), "less is never too much");
-        assert_eq!(strangers.admit().unwrap_err(), Reason::StrangersMemory);
-        assert_eq!((strangers.connections(), strangers.octets()), (2, 3 * COST));
-        assert_eq!(first.hold(10), Ok(()));
-        assert_eq!(second.hold(1), Ok(()));
-        drop((first, second));
-        assert_eq!((strangers.connections(), strangers.octets()), (0, 0));
-    }
-}
+#[path = "strangers_tests.rs"]
+mod tests;

@@ -149,7 +149,7 @@ reasons! {
     TooManyAttempts = "too-many-attempts", "too many new connections from this network in a short time";
         _, ResourceConstraint, RemoteServerTimeout; []; "limits: { rate }", Attempts; RAISE;
     TooManyStrangers = "too-many-strangers", "too many connections that have proven nothing yet";
-        _, ResourceConstraint, RemoteServerTimeout; []; "limits: { conn-unproven }", Unproven; RAISE;
+        ResourceConstraint, ResourceConstraint, RemoteServerTimeout; []; "limits: { conn-unproven }", Unproven; RAISE;
     TooManyClients = "too-many-clients", "as many clients are logged in from this network as may be";
         ResourceConstraint, ResourceConstraint, RemoteServerTimeout; []; "limits: { conn-clients }", Clients; RAISE;
     TooManyServers = "too-many-servers", "as many servers are connected from around this network as may be";

@@ -269,7 +269,7 @@ impl Pump {
     fn widen(&mut self, side: Side) {
         let (tools, flow) = (Arc::clone(&self.tools), self.meta.flow);
         if side == Side::Near {
-            self.places.prove();
+            self.places.prove(now());
             let client = self.meta.peer.filter(|_| flow == Flow::C2s);
             if let Some(Err(reason)) = client.map(|peer| self.places.client(&tools.bounds.proven, peer.ip()))
             {

@@ -248,7 +248,7 @@ impl Pump {
             }
             let carried = self.poll_bounces(cx) | self.poll_stalled(cx) | self.take_cargo(cx);
             let carried = carried | self.poll_settling(cx) | self.poll_backs(cx);
-            moved |= self.weigh() | carried;
+            moved |= self.weigh(cx) | carried;
             self.forget_closed();
             if self.is_over() {
                 return Poll::Ready(());

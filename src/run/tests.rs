@@ -174,7 +174,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
             quarantine: Arc::default(),
             streams: Streams::new(),
             handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
-            strangers: Strangers::new(Room::default()),
+            strangers: Strangers::new(Room::default(), Arc::default()),
             proven: crate::limit::Proven::new(crate::limit::ProvenParams::default()),
             callbacks: Arc::default(),
             logins: Arc::new(Logins::new(LoginParams::default())),

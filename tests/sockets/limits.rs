@@ -224,9 +224,13 @@ async fn strangers_have_so_many_places_and_proven_streams_do_not_notice() {
         silent.push(stranger(&world, host).await);
     }
     open(&world, 4.0).await;
-    let mut late = stranger(&world, 30).await;
-    assert_eq!(ended(&mut late).await, "", "turned away without an octet");
+    // Whoever comes from elsewhere gets the place of the one who waited longest; whoever has one already gets no more.
+    silent.push(stranger(&world, 29).await);
+    assert!(ended(&mut silent.remove(0)).await.contains("resource-constraint"), "made room");
     world.counted("limited_total", &[("limit", "unproven")], 1.0).await.unwrap();
+    let mut late = stranger(&world, 29).await;
+    assert_eq!(ended(&mut late).await, "", "turned away without an octet");
+    world.counted("limited_total", &[("limit", "unproven")], 2.0).await.unwrap();
     still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not noticed").await;
     // A place that was given back is free again, and the one who takes it is proven.
     drop(silent.pop());
@@ -235,6 +239,25 @@ async fn strangers_have_so_many_places_and_proven_streams_do_not_notice() {
     still_passes(&world, &mut second, "a@friend.example", "j@hall.example", "come in").await;
     let _third = stranger(&world, 31).await;
     open(&world, 5.0).await;
+    world.legacy.message("j@hall.example", "a@friend.example", "out");
+    friend.inbox.wait_body("out").await.unwrap();
+}
+
+// LIM-06: "places are shared among source networks fairly". One that holds all places keeps nobody out who has none.
+#[tokio::test]
+async fn idle_strangers_keep_nobody_out() {
+    let world = World::build(&patient().limit("conn-unproven", "12")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut idle = Vec::new();
+    for _ in 0..12 {
+        idle.push(stranger(&world, 20).await);
+    }
+    open(&world, 12.0).await;
+    let mut proven = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "come in").await;
+    assert!(ended(&mut idle.remove(0)).await.contains("resource-constraint"), "the one who waited longest");
+    world.counted("limited_total", &[("limit", "unproven")], 1.0).await.unwrap();
+    // A server that is called calls back from its own address, however many come from there meanwhile.
     world.legacy.message("j@hall.example", "a@friend.example", "out");
     friend.inbox.wait_body("out").await.unwrap();
 }

@@ -60,9 +60,11 @@ impl Observe {
         // Whoever meets a ceiling for all comes from anywhere: no network is told apart.
         let network = match limit {
             Limit::Attempts | Limit::Clients | Limit::Connections => peer.map(|p| Network::of(p.ip())),
-            Limit::DomainConnections | Limit::DomainPairs | Limit::Servers | Limit::Streams => {
-                peer.map(|p| Network::of(p.ip()).around())
-            }
+            Limit::DomainConnections
+            | Limit::DomainPairs
+            | Limit::Servers
+            | Limit::Streams
+            | Limit::Unproven => peer.map(|p| Network::of(p.ip()).around()),
             _ => None,
         };
         if self.limits.admits(&(network, limit), now()) && self.may_tell_refusal(network) {

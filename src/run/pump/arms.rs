@@ -267,9 +267,10 @@ impl Pump {
         moved
     }
 
-    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).
-    pub(super) fn weigh(&mut self) -> bool {
-        let Err(reason) = self.places.hold(|| self.legs.held()) else { return false };
+    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02), and who has lost the place to
+    /// a newcomer (LIM-06).
+    pub(super) fn weigh(&mut self, cx: &mut Context<'_>) -> bool {
+        let Err(reason) = self.places.hold(|| self.legs.held(), cx) else { return false };
         self.tools.observe.turned_away(self.meta.peer, reason);
         self.step(Side::Near, Input::Close(reason));
         true

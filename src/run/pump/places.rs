@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Context;
+use std::time::Instant;
 
 use crate::jid::Domain;
-use crate::limit::{Place, Proven, Stranger, Threshold};
+use crate::limit::{Place, Proven, Stranger, Welcome};
 use crate::policy::Quotas;
 use crate::reason::Reason;
 
@@ -16,7 +18,7 @@ pub(in crate::run) struct Places {
     stranger: Option<Stranger>,
     /// Among those who are proven: by what they proved, and by their network.
     proven: [Option<Place>; 2],
-    threshold: Option<Threshold>,
+    welcome: Option<Welcome>,
     /// It was told to go, because there is no room for strangers.
     unwelcome: bool,
 }
@@ -41,13 +43,20 @@ impl Places {
         }
     }
 
-    /// It holds so many octets; whether there is room for that (LIM-02). One that was told to go is not told again.
+    /// It holds so many octets; whether there is room for that (LIM-02), and nobody else has got its place (LIM-06). One that was
+    /// told to go is not told again.
     ///
     /// # Errors
     /// There is not, and it must go.
-    pub(super) fn hold(&mut self, octets: impl FnOnce() -> usize) -> Result<(), Reason> {
+    pub(super) fn hold(
+        &mut self,
+        octets: impl FnOnce() -> usize,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Reason> {
         let Some(stranger) = &mut self.stranger else { return Ok(()) };
-        let outcome = stranger.hold(octets());
+        let displaced = stranger.poll_displaced(cx).is_ready();
+        let room = stranger.hold(octets());
+        let outcome = room.and(if displaced { Err(Reason::TooManyStrangers) } else { Ok(()) });
         match outcome.is_err() && std::mem::replace(&mut self.unwelcome, true) {
             true => Ok(()),
             false => outcome,
@@ -55,9 +64,9 @@ impl Places {
     }
 
     /// It is proven, and no stranger any more.
-    pub(in crate::run) fn prove(&mut self) {
+    pub(in crate::run) fn prove(&mut self, now: Instant) {
         if let Some(stranger) = self.stranger.take() {
-            self.threshold = stranger.prove();
+            self.welcome = Some(stranger.prove(now));
         }
     }
 
@@ -91,6 +100,6 @@ impl Places {
 
     /// A connection that broke takes no place from those that stand.
     pub(super) fn give_up(&mut self) {
-        (self.proven, self.threshold) = ([None, None], None);
+        (self.proven, self.welcome) = ([None, None], None);
     }
 }

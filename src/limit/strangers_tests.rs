@@ -1,0 +1,134 @@
+//! Who gets a place among strangers, who makes room for whom, and that all of it is given back.
+
+use super::*;
+
+fn room(connections: u32, around: u32) -> Arc<Strangers> {
+    Strangers::new(Room { connections, around, octets: 1 << 30 }, Arc::default())
+}
+
+fn come(strangers: &Arc<Strangers>, from: &str) -> Result<Stranger, Reason> {
+    strangers.admit(from.parse().unwrap(), Instant::now())
+}
+
+fn has_lost(stranger: &mut Stranger) -> bool {
+    stranger.poll_displaced(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+}
+
+#[test]
+fn so_many_strangers_and_no_more() {
+    let strangers = room(2, 2);
+    let mut first = come(&strangers, "192.0.2.1").unwrap();
+    let _second = come(&strangers, "192.0.2.1").unwrap();
+    assert!(!strangers.is_full(Instant::now()));
+    assert_eq!(come(&strangers, "192.0.2.1").unwrap_err(), Reason::TooManyStrangers);
+    assert!(strangers.is_full(Instant::now()), "which is told");
+    assert_eq!(strangers.connections(), 2, "who is turned away takes no place");
+    assert!(!has_lost(&mut first));
+    drop(first);
+    let _third = come(&strangers, "192.0.2.1").unwrap();
+}
+
+#[test]
+fn one_part_of_the_internet_leaves_room_for_the_others() {
+    let strangers = room(100, 2);
+    let come = |from: &str| come(&strangers, from);
+    let first = come("2001:db8:0:1::1").unwrap();
+    let _second = come("2001:db8:0:1::2").unwrap();
+    assert_eq!(come("2001:db8:0:1::3").unwrap_err(), Reason::TooManyStrangers);
+    let _elsewhere = [come("2001:db8:1::1").unwrap(), come("192.0.2.1").unwrap(), come("192.0.2.1").unwrap()];
+    assert_eq!(come("::ffff:192.0.2.1").unwrap_err(), Reason::TooManyStrangers);
+    assert_eq!(strangers.connections(), 5, "who is turned away takes no place");
+    drop(first);
+    come("2001:db8:0:3::1").unwrap();
+    assert_eq!(held(&strangers.crowd).parts.len(), 3);
+}
+
+// LIM-06: "places are shared among source networks fairly". Five networks that hold all places lose them, the longest-waiting
+// first, to whoever comes from elsewhere; and within a network the address that holds most.
+#[test]
+fn who_holds_most_makes_room_for_who_holds_less() {
+    let strangers = room(100, 25);
+    let mut crowd: Vec<Stranger> =
+        (0..100).map(|n| come(&strangers, &format!("198.51.{}.{}", n % 5, n % 10)).unwrap()).collect();
+    let mut newcomers: Vec<Stranger> =
+        (0..50).map(|n| come(&strangers, &format!("203.0.{n}.1")).unwrap()).collect();
+    assert_eq!(strangers.connections(), 100);
+    let lost: Vec<bool> = crowd.iter_mut().map(has_lost).collect();
+    assert_eq!(lost.iter().filter(|lost| **lost).count(), 50);
+    assert!(!newcomers.iter_mut().any(has_lost));
+    assert!(lost.iter().take(20).all(|lost| *lost), "those who waited longest");
+    // Its network holds as much as any other, and it as much as its neighbour.
+    assert_eq!(come(&strangers, "198.51.0.0").unwrap_err(), Reason::TooManyStrangers);
+    let _neighbour = come(&strangers, "198.51.0.99").unwrap();
+    assert_eq!(strangers.connections(), 100);
+    drop((crowd, newcomers));
+    assert_eq!(strangers.connections(), 1, "who lost a place gives back none");
+    let crowd = held(&strangers.crowd);
+    assert_eq!((crowd.parts.len(), crowd.fullest.len(), crowd.expected.len()), (1, 1, 0));
+}
+
+// LIM-06: where all hold as much, it is the one who waited longest, wherever that is: newcomers have their time.
+#[test]
+fn among_equals_the_longest_here_makes_room() {
+    let parts = (["203.0.1.1", "198.51.1.1", "192.0.2.1"], ["10.0.1.1", "10.0.2.1", "10.0.3.1"]);
+    let hosts = (["192.0.2.3", "192.0.2.1", "192.0.2.2"], ["192.0.2.4", "192.0.2.5", "192.0.2.6"]);
+    for (first, then) in [parts, hosts] {
+        let strangers = room(3, 3);
+        let mut first = first.map(|from| come(&strangers, from).unwrap());
+        let mut newcomers = Vec::new();
+        for (n, from) in then.iter().enumerate() {
+            newcomers.push(come(&strangers, from).unwrap());
+            assert_eq!(first.iter_mut().position(has_lost), Some(n), "{from}");
+        }
+        assert!(!newcomers.iter_mut().any(has_lost));
+    }
+}
+
+// LIM-06: who is expected finds a place, and keeps it: servers that we have called, and networks of those who are proven.
+#[test]
+fn who_is_expected_has_a_place_however_many_come() {
+    let callbacks = Arc::<Callbacks>::default();
+    let strangers =
+        Strangers::new(Room { connections: 6, around: 6, octets: 1 << 30 }, Arc::clone(&callbacks));
+    let now = Instant::now();
+    let friend = come(&strangers, "192.0.2.1").unwrap().prove(now);
+    let called = callbacks.expect("192.0.2.2".parse().unwrap());
+    let _crowd: Vec<Stranger> = (0..6).map(|_| come(&strangers, "192.0.2.3").unwrap()).collect();
+    let mut expected: Vec<Stranger> =
+        ["192.0.2.1", "192.0.2.1", "192.0.2.2"].iter().map(|from| come(&strangers, from).unwrap()).collect();
+    assert_eq!(strangers.connections(), 6);
+    let _others: Vec<_> = (0..20).map(|n| come(&strangers, &format!("203.0.{n}.1"))).collect();
+    assert!(!expected.iter_mut().any(has_lost));
+    drop((expected, called, friend));
+    let lately = strangers.admit("192.0.2.1".parse().unwrap(), now).unwrap();
+    assert!(lately.sheltered);
+    let late = strangers.admit("192.0.2.1".parse().unwrap(), now + LATELY * 2).unwrap();
+    assert!(!late.sheltered, "not for ever");
+    // What counts is when it was here last.
+    let (stays, leaves) = (come(&strangers, "192.0.2.9").unwrap().prove(now), now + LATELY * 3);
+    drop(strangers.admit("192.0.2.10".parse().unwrap(), leaves));
+    drop(stays);
+    let there = Network::of("192.0.2.9".parse().unwrap());
+    assert!(strangers.expects(&held(&strangers.crowd), there, leaves + LATELY / 2));
+    assert!(!strangers.expects(&held(&strangers.crowd), Network::of("192.0.2.2".parse().unwrap()), now));
+}
+
+// LIM-02: a global cap on memory, and all of it released.
+#[test]
+fn so_much_memory_for_all_and_no_more() {
+    let room = Room { connections: 100, around: 100, octets: 3 * COST };
+    let strangers = Strangers::new(room, Arc::default());
+    let mut first = come(&strangers, "192.0.2.1").unwrap();
+    let mut second = come(&strangers, "192.0.2.1").unwrap();
+    let full = usize::try_from(COST).unwrap();
+    assert_eq!(first.hold(full), Ok(()), "exactly the ceiling");
+    assert_eq!(strangers.octets(), 3 * COST);
+    assert_eq!(second.hold(1), Err(Reason::StrangersMemory));
+    assert_eq!(second.hold(0), Ok(()), "less is never too much");
+    assert_eq!(come(&strangers, "192.0.2.1").unwrap_err(), Reason::StrangersMemory);
+    assert_eq!((strangers.connections(), strangers.octets()), (2, 3 * COST));
+    assert_eq!(first.hold(10), Ok(()));
+    assert_eq!(second.hold(1), Ok(()));
+    drop((first, second));
+    assert_eq!((strangers.connections(), strangers.octets()), (0, 0));
+}
