@@ -142,6 +142,7 @@ fn very_many(rules: usize, name: &str) -> String {
 // Issue 17, "Done when": "100,000-rule reload under traffic loses nothing"; `GATEHOUSE_RULES` makes it another number.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_of_very_many_rules_under_traffic_loses_nothing_either_way() {
+    let _alone = BACKGROUND.lock().await;
     let rules = std::env::var("GATEHOUSE_RULES").ok().map_or(100_000, |rules| rules.parse().unwrap());
     let world = border().await;
     let friend = peer(&world, 10, FRIEND).await;
@@ -278,6 +279,9 @@ async fn a_peer_whose_anchor_is_gone_is_let_go_and_one_proven_by_dialback_stays(
     }
 }
 
+/// All gateways of this process read on one thread: many rules of one keep the others waiting.
+static BACKGROUND: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn secret(path: &Path, half: &str) {
     std::fs::write(path, half.repeat(4)).unwrap();
 }
@@ -285,6 +289,7 @@ fn secret(path: &Path, half: &str) {
 // DB-13, CLU-02: a key that is its own and pending is vouched for, whatever has become of the secret that made it.
 #[tokio::test]
 async fn a_key_on_its_way_survives_changes_of_the_secret() {
+    let _alone = BACKGROUND.lock().await;
     for changes in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         let (outer, inner) = (folder.path().join("world"), folder.path().join("inside"));
