@@ -474,38 +474,6 @@ mod introduced;
 #[path = "pump_told_tests.rs"]
 mod told;
 
-// LIM-03 on the route without a leg: the backend's stream has ended, couriers carry the pair, and its rate still slows
-// whoever sends, by not reading.
-#[tokio::test(start_paused = true)]
-async fn a_pair_that_couriers_carry_keeps_its_rate() {
-    let outside = Scripted::default();
-    let (backend, mut second) = (outside.lay(ROOM), outside.lay(1 << 16));
-    let mut tools = tools(outside);
-    let pair = Pace { stanzas: NonZeroU32::new(5), octets: None };
-    Arc::get_mut(&mut tools).unwrap().bounds.rates =
-        Arc::new(Rates::new(RateParams { pair, ..RateParams::default() }));
-    let (mut play, backend) = friend_at(&tools, backend).await;
-    drop(backend);
-    // The near stream is told, and what the peer has on its way is taken until it closes too.
-    hear(&mut play.near, "</stream:stream>").await;
-    let begun = now();
-    let sending = tokio::spawn(async move {
-        for n in 0..15 {
-            say(&mut play.near, &message(n)).await;
-        }
-        play
-    });
-    backend_takes(&mut second).await;
-    let carried = hear(&mut second, "m000014").await;
-    let took = now() - begun;
-    let ids: Vec<_> = carried.match_indices("id='m0").map(|(at, _)| &carried[at + 4..at + 11]).collect();
-    assert_eq!(ids, (0..15).map(|n| format!("m{n:06}")).collect::<Vec<_>>(), "in order, and none lost");
-    assert!(took >= Duration::from_millis(1700) && took < Duration::from_secs(4), "{took:?}");
-    let play = sending.await.unwrap();
-    let text = play.tools.observe.metrics().text().unwrap();
-    assert!(text.contains("gatehouse_limited_total{limit=\"stanzas\"} 1"), "{text}");
-}
-
 thread_local! {
     /// How often a far leg was looked at in this thread, which is the runtime's only one.
     static LOOKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
