@@ -22,7 +22,7 @@ pub fn is_answerable(head: &Head, reason: Reason) -> bool {
 /// An error about a stanza, addressed to its sender (RLY-10): addresses swapped, kind and id kept, no payload, nothing that tells one
 /// account from another (RLY-11). Its words that come from that stanza, and what it says.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct ErrorReply<'a> {
     /// The id of that stanza.
     pub id: Option<&'a str>,
     /// Who says it: the addressee of that stanza.
@@ -33,7 +33,7 @@ pub struct Answer<'a> {
     pub text: Option<&'a str>,
 }
 
-impl Answer<'_> {
+impl ErrorReply<'_> {
     /// The error stanza. None for what is no stanza.
     pub fn write(&self, stanza: Kind, reason: Reason, condition: StanzaCondition) -> Option<Bytes> {
         let name = match stanza {

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::bounce::Answer;
+use super::bounce::ErrorReply;
 use crate::policy::{Egress, Presence};
 use crate::reason::{Reason, StanzaCondition};
 use crate::xml::{Child, Edits, Element, Head, Kind, names};
@@ -40,7 +40,7 @@ pub(super) fn answer(head: &Head, edits: Option<&Edits>, condition: StanzaCondit
     let (id, from, to) = (head.id(), head.from(), head.to());
     let from = edits.and_then(|edits| edits.from.as_deref()).or(from.as_deref());
     let to = edits.and_then(|edits| edits.to.as_deref()).or(to.as_deref());
-    let answer = Answer { id: id.as_deref(), from, to, text: None };
+    let answer = ErrorReply { id: id.as_deref(), from, to, text: None };
     answer.write(head.kind(), Reason::KeptInside, condition)
 }
 

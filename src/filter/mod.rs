@@ -12,7 +12,7 @@ mod egress;
 mod guard;
 mod outgoing;
 
-pub use bounce::{Answer, is_answerable};
+pub use bounce::{ErrorReply, is_answerable};
 pub use content::refusal;
 pub use guard::{Admitted, Guard, Route, Traffic};
 pub use outgoing::{Ends, Inward, Leaving, Outgoing, Refusal, inspect_outgoing};

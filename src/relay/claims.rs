@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::event::DialbackOutcome;
 use super::{ClaimId, FarId};
 use crate::stream::receiving::{By, Claim, Vouch};
-use crate::stream::{Answer, KeyCheck, Method, Pair, Proof};
+use crate::stream::{KeyAnswer, KeyCheck, Method, Pair, Proof};
 
 /// A claim on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,11 +62,11 @@ pub(super) fn method(claim: &Claim) -> Method {
 }
 
 /// What an answer about a key is counted as.
-pub(super) fn outcome(answer: Answer) -> DialbackOutcome {
+pub(super) fn outcome(answer: KeyAnswer) -> DialbackOutcome {
     match answer {
-        Answer::Valid => DialbackOutcome::Valid,
-        Answer::Invalid => DialbackOutcome::Invalid,
-        Answer::Trouble(_) => DialbackOutcome::Error,
+        KeyAnswer::Valid => DialbackOutcome::Valid,
+        KeyAnswer::Invalid => DialbackOutcome::Invalid,
+        KeyAnswer::Trouble(_) => DialbackOutcome::Error,
     }
 }
 

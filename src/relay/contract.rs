@@ -13,7 +13,7 @@ use crate::policy::{Permit, Policy, Proxy};
 use crate::reason::{Detail, Flow, Reason, Why};
 use crate::stream::client::Mechanism;
 use crate::stream::evidence::{Evidence, Sought};
-use crate::stream::{Answer, Certificate, KeyCheck, Pair, Secured};
+use crate::stream::{Certificate, KeyAnswer, KeyCheck, Pair, Secured};
 use crate::xml::Token;
 
 /// The name of a far leg within its relay.
@@ -123,7 +123,7 @@ pub enum Input {
     /// The answer to [`Effect::Settle`].
     Settled(u32),
     /// The answer to [`Effect::Verify`].
-    Verified(ClaimId, Answer),
+    Verified(ClaimId, KeyAnswer),
     /// The answer to [`Effect::Inquire`].
     Inquired(Evidence),
     /// The answer to [`Effect::Vouch`]: whether the key is vouched for.
@@ -250,7 +250,7 @@ pub enum Effect {
     /// [`Input::Serves`].
     Serves,
     /// The verifier's answer, and what was in the way where that is known.
-    Answer(Answer, Option<Box<Detail>>),
+    Answer(KeyAnswer, Option<Box<Detail>>),
     /// Flush what is in the outbox, then close the leg (close_notify, FIN).
     Finish(Side),
     /// Close the leg at once; nothing more is sent.

@@ -27,7 +27,7 @@ use crate::stream::dane::Dane;
 use crate::stream::fault::Due;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
 use crate::stream::management::{Manage, Managed, Taken};
-use crate::stream::{Answer, Method, Pair, Proof, Secured};
+use crate::stream::{KeyAnswer, Method, Pair, Proof, Secured};
 use crate::xml::{Frame, Refused, Token};
 
 /// A leg that we opened.
@@ -92,7 +92,7 @@ pub(super) enum FarOutcome {
     /// So many stanzas were taken there.
     Acknowledged(u32),
     /// The question is answered.
-    Answered(Answer),
+    Answered(KeyAnswer),
     /// A stanza came back, to be compared with what stands.
     Back(Frame),
     /// One that the framer refused.

@@ -89,7 +89,7 @@ impl Origin<'_> {
         let pair = pair_of(head)?;
         let (id, from, to) = (head.id(), canonical(head.to()), canonical(head.from()));
         let answer =
-            filter::Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text: said };
+            filter::ErrorReply { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text: said };
         if self.direction == Direction::Inbound {
             let stanza = answer.write(head.kind(), reason, reason.stanza_condition())?;
             return Some(Effect::Carry(pair.reversed(), stanza.into()));
@@ -106,7 +106,7 @@ impl Origin<'_> {
             }
             (true, _) => format!("{}: {}", pair.target, why.for_users()),
         };
-        let answer = filter::Answer { text: Some(&words), ..answer };
+        let answer = filter::ErrorReply { text: Some(&words), ..answer };
         let stanza = answer.write(head.kind(), reason, reason.backend_condition())?;
         Some(self.way_back(&pair, stanza.into(), home))
     }

@@ -20,7 +20,7 @@ use super::{Arrival, ClaimId, Effect, Home, Input, LaneId};
 use crate::jid::Domain;
 use crate::reason::{Direction, Facing, Reason};
 use crate::stream::receiving::{self, By, Claim, Ruling, Vouch};
-use crate::stream::{Answer, KeyCheck, Pair};
+use crate::stream::{KeyAnswer, KeyCheck, Pair};
 use crate::xml::{Frame, Token};
 
 /// A backend that has called, and the pairs that it speaks for.
@@ -142,15 +142,15 @@ impl Outbound {
     }
 
     /// The backend has said whether the key is its own. Only one that is not gets another answer than `valid`.
-    fn verified(&mut self, id: ClaimId, answer: Answer, turn: &mut Turn<'_>) {
+    fn verified(&mut self, id: ClaimId, answer: KeyAnswer, turn: &mut Turn<'_>) {
         // DB-06, DB-25: late answers find nothing.
         let Some(pending) = self.claims.take(id) else { return };
         let after = turn.since(pending.since);
         turn.dialback(Role::Verifier, Facing::Backend, claims::outcome(answer), after);
         let refused = match answer {
-            Answer::Valid => None,
-            Answer::Invalid => Some(Reason::DialbackInvalid),
-            Answer::Trouble(reason) => Some(reason),
+            KeyAnswer::Valid => None,
+            KeyAnswer::Invalid => Some(Reason::DialbackInvalid),
+            KeyAnswer::Trouble(reason) => Some(reason),
         };
         let ruling = match refused {
             None => {
@@ -233,7 +233,7 @@ impl Outbound {
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
         for id in self.claims.late(turn.now) {
-            self.verified(id, Answer::Trouble(Reason::DialbackTimeout), turn);
+            self.verified(id, KeyAnswer::Trouble(Reason::DialbackTimeout), turn);
         }
         let (times, now) = (&turn.home.timeouts, turn.now);
         if self.near_deadline(turn.home).is_none_or(|at| at > now) {

@@ -12,7 +12,7 @@ use super::event::Event;
 use super::origin::{Origin, canonical, pair_of};
 use super::turn::Turn;
 use super::{Effect, Home, Passing, Sender, Words};
-use crate::filter::Answer;
+use crate::filter::ErrorReply;
 use crate::jid::Jid;
 use crate::reason::{Direction, Reason};
 use crate::stream::Pair;
@@ -108,7 +108,7 @@ impl<'a> Turned<'a> {
     /// The error from one address to another. XML-17: the text names the limit in words.
     pub(super) fn error(&self, from: Option<&str>, to: Option<&str>) -> Option<Bytes> {
         let text = self.words();
-        let answer = Answer { id: self.id.as_deref(), from, to, text: Some(&text) };
+        let answer = ErrorReply { id: self.id.as_deref(), from, to, text: Some(&text) };
         answer.write(self.kind, self.reason, self.reason.stanza_condition())
     }
 }

@@ -9,7 +9,7 @@ use crate::reason::{Cause, Detail, Facing, Flow, Reason};
 use crate::stream::fault::Due;
 use crate::stream::initiating::Errand;
 use crate::stream::management::Manage;
-use crate::stream::{Answer, KeyCheck, Secured};
+use crate::stream::{KeyAnswer, KeyCheck, Secured};
 use crate::xml::Token;
 
 /// One question, and the leg that asks it.
@@ -37,7 +37,7 @@ impl Verifier {
     pub(super) fn step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
         match (side, input) {
             (Side::Near, Input::Close(_)) | (_, Input::Drain) => {
-                self.answer(Answer::Trouble(Reason::Shutdown), None, turn);
+                self.answer(KeyAnswer::Trouble(Reason::Shutdown), None, turn);
                 self.far(turn, Far::close);
             }
             (_, Input::Expired) => self.expire(turn),
@@ -79,7 +79,7 @@ impl Verifier {
             }
             Some(FarOutcome::Failed(why)) => {
                 self.far = None;
-                self.answer(Answer::Trouble(why.reason), why.detail, turn);
+                self.answer(KeyAnswer::Trouble(why.reason), why.detail, turn);
             }
             Some(FarOutcome::Closed(..) | FarOutcome::Dropped | FarOutcome::Lost(_)) => self.far = None,
             // Nothing was sent that could be.
@@ -91,7 +91,7 @@ impl Verifier {
         }
     }
 
-    fn answer(&mut self, answer: Answer, detail: Option<Detail>, turn: &mut Turn<'_>) {
+    fn answer(&mut self, answer: KeyAnswer, detail: Option<Detail>, turn: &mut Turn<'_>) {
         if !std::mem::replace(&mut self.answered, true) {
             turn.push(Effect::Answer(answer, detail.map(Box::new)));
         }
@@ -109,7 +109,7 @@ impl Verifier {
         if self.started + patience(turn.home) <= turn.now && !self.answered {
             let due = self.far.as_deref().map_or(Due::Nothing, Far::due);
             let detail = Detail::new(Cause::TimedOut, due.words());
-            self.answer(Answer::Trouble(Reason::DialbackTimeout), Some(detail), turn);
+            self.answer(KeyAnswer::Trouble(Reason::DialbackTimeout), Some(detail), turn);
             self.far(turn, Far::close);
         }
     }

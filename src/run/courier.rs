@@ -150,7 +150,7 @@ pub fn admits_bounce(tools: &Arc<Tools>, pair: &Pair, bounce: &[u8]) -> bool {
     admits
 }
 
-/// The bare address that a bounce of ours is for: no value before it holds an apostrophe ([`crate::filter::Answer`]).
+/// The bare address that a bounce of ours is for: no value before it holds an apostrophe ([`crate::filter::ErrorReply`]).
 fn addressee(bounce: &[u8]) -> &[u8] {
     let from = memchr::memmem::find(bounce, TO).map_or(bounce.len(), |at| at + TO.len());
     let whole = bounce.get(from..).unwrap_or_default();

@@ -160,8 +160,12 @@ async fn bounces_are_counted_for_the_address_that_they_go_to() {
         let head = element.unwrap();
         let condition = crate::reason::StanzaCondition::PolicyViolation;
         let (id, from, to) = (head.head().id(), head.head().to(), head.head().from());
-        let answer =
-            crate::filter::Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text: None };
+        let answer = crate::filter::ErrorReply {
+            id: id.as_deref(),
+            from: from.as_deref(),
+            to: to.as_deref(),
+            text: None,
+        };
         answer.write(head.head().kind(), Reason::SenderTooFast, condition).unwrap()
     };
     let back = pair("friend.example").reversed();

@@ -20,7 +20,7 @@ use super::shares::Shares;
 use crate::policy::Policy;
 use crate::reason::{Detail, Flow, Reason};
 use crate::relay::{ClaimId, FarId, Portrait};
-use crate::stream::{Answer, Pair};
+use crate::stream::{KeyAnswer, Pair};
 use crate::tls::TrustStore;
 
 /// The name of a relay in logs and records; never used again, also not after a restart.
@@ -107,13 +107,13 @@ pub struct View {
 }
 
 /// What a question about a key came to: the answer, and what was met on the way to whom it was put.
-pub type Learnt = (Answer, Option<Box<Detail>>);
+pub type Learnt = (KeyAnswer, Option<Box<Detail>>);
 
 /// What one relay is told.
 #[derive(Debug)]
 pub enum Order {
     /// A verification came out, and what it met on its way, where that is known.
-    Verified(ClaimId, Answer, Option<Box<Detail>>),
+    Verified(ClaimId, KeyAnswer, Option<Box<Detail>>),
     /// A report for a pair whose stream stands there (DB-69).
     Report(Box<(Pair, Bytes)>),
     /// Other reports wait for the place of this courier.

@@ -16,7 +16,7 @@ use crate::policy::{Action, Place, RuleName};
 use crate::reason::{Cause, Class, Detail, Flow, Outcome, Reason};
 use crate::relay::plan::{self, Home};
 use crate::relay::{self, Destination, Event, Relay, Side, Stroke};
-use crate::stream::{Answer, Method, Pair, Secured};
+use crate::stream::{KeyAnswer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
 
 /// What is known beside an event.
@@ -219,8 +219,12 @@ impl Surroundings<'_> {
     }
 
     /// What a verifier met on its way, with the address where it did: the near leg of whoever asked is another connection.
-    pub(super) fn met_by_verifier(&self, answer: Answer, detail: Option<Box<Detail>>) -> Option<Box<Detail>> {
-        let Answer::Trouble(_) = answer else { return None };
+    pub(super) fn met_by_verifier(
+        &self,
+        answer: KeyAnswer,
+        detail: Option<Box<Detail>>,
+    ) -> Option<Box<Detail>> {
+        let KeyAnswer::Trouble(_) = answer else { return None };
         let far = self.legs.fars.values().next_back()?;
         let met = far.leg.given_up().map(Box::new).or(detail).or_else(|| far.leg.detail.clone())?;
         let place = match far.leg.address() {

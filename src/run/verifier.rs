@@ -24,7 +24,7 @@ use crate::reason::{Cause, Detail, Facing, Reason};
 use crate::relay::{ClaimId, Relay};
 use crate::stream::dane::Dane;
 use crate::stream::evidence::{Evidence, Posh, Sought};
-use crate::stream::{Answer, KeyCheck};
+use crate::stream::{KeyAnswer, KeyCheck};
 
 /// A question, and where its answer goes.
 #[derive(Debug)]
@@ -91,9 +91,9 @@ async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
         return verify(tools, ask, begun).await;
     }
     let about = ask.check.pair.sender.clone();
-    let fruitful = |learnt: &Learnt| Some(learnt.0 == Answer::Valid);
+    let fruitful = |learnt: &Learnt| Some(learnt.0 == KeyAnswer::Valid);
     let learnt = in_turn(tools, ask.source, about, verify(tools, ask, begun), fruitful).await;
-    learnt.unwrap_or((Answer::Trouble(Reason::Overload), None))
+    learnt.unwrap_or((KeyAnswer::Trouble(Reason::Overload), None))
 }
 
 /// What a domain publishes about the certificate that it shows: looked up when there is a place for that, charged as a question about a
@@ -181,7 +181,7 @@ async fn verify(tools: &Arc<Tools>, ask: &Ask, since: Instant) -> Learnt {
         let _left = tokio::time::timeout(limit, running).await;
     }));
     // Without a word it has ended by itself, or is late.
-    let learnt = heard.await.unwrap_or((Answer::Trouble(Reason::RemoteFailed), None));
+    let learnt = heard.await.unwrap_or((KeyAnswer::Trouble(Reason::RemoteFailed), None));
     task.close(tools);
     learnt
 }

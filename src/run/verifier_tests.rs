@@ -24,7 +24,7 @@ fn silent(places: TurnParams) -> (Arc<Tools>, Vec<tokio::io::DuplexStream>) {
 }
 
 /// What this one hears.
-async fn hears(heard: &mut Inbox<Order>) -> Answer {
+async fn hears(heard: &mut Inbox<Order>) -> KeyAnswer {
     let Order::Verified(ClaimId(1), answer, _) = poll_fn(|cx| heard.poll_next(cx)).await else {
         panic!("an answer")
     };
@@ -44,7 +44,7 @@ async fn a_question_without_a_place_waits_within_its_own_time() {
     let begun = tokio::time::Instant::now();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(tools.peering.verifier.held().turns.waiting(), 1);
-    assert_eq!(hears(&mut all[2]).await, Answer::Trouble(Reason::Overload));
+    assert_eq!(hears(&mut all[2]).await, KeyAnswer::Trouble(Reason::Overload));
     assert_eq!(begun.elapsed(), tools.home.timeouts.dialback / 10 * 9);
     let shown = tools.observe.metrics().text().unwrap();
     assert!(shown.contains("gatehouse_limited_total{limit=\"verifications\"} 1"));
@@ -52,7 +52,7 @@ async fn a_question_without_a_place_waits_within_its_own_time() {
         shown.lines().find(|l| l.starts_with("gatehouse_limited_seconds_total{limit=\"verifications\"}"));
     assert!(waited.unwrap().ends_with(" 27"), "{waited:?}");
     for heard in &mut all[..2] {
-        assert_ne!(hears(heard).await, Answer::Trouble(Reason::Overload), "an authority that was silent");
+        assert_ne!(hears(heard).await, KeyAnswer::Trouble(Reason::Overload), "an authority that was silent");
     }
     tools.registry.emptied().await;
     assert!(tools.peering.verifier.held().told.is_empty());
@@ -83,7 +83,7 @@ async fn a_newcomer_has_the_place_of_one_who_has_had_his_turn() {
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(hears(&mut crowd[0]).await, Answer::Trouble(Reason::Overload), "it has had its turn");
+    assert_eq!(hears(&mut crowd[0]).await, KeyAnswer::Trouble(Reason::Overload), "it has had its turn");
 }
 
 // DB-28: cannot connect.
@@ -92,7 +92,7 @@ async fn an_authoritative_server_that_cannot_be_reached_is_trouble() {
     let tools = tools(Scripted::default());
     let (one, mut heard) = asked(tools.registry.unnamed(), "192.0.2.1", "friend.example", "k");
     ask(&tools, one);
-    let Order::Verified(_, Answer::Trouble(reason), _) = poll_fn(|cx| heard.poll_next(cx)).await else {
+    let Order::Verified(_, KeyAnswer::Trouble(reason), _) = poll_fn(|cx| heard.poll_next(cx)).await else {
         panic!("an answer")
     };
     assert_eq!(reason, Reason::RemoteUnreachable);

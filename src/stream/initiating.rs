@@ -25,7 +25,7 @@ use super::fault::{Due, Fault};
 use super::features::{self, Offered};
 use super::keyring::Keyring;
 use super::management::{Manage, Managed, Taken};
-use super::{Answer, KeyCheck, Pair, Secured, sasl};
+use super::{KeyAnswer, KeyCheck, Pair, Secured, sasl};
 
 /// What the stream is opened for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -125,7 +125,7 @@ pub enum Effect {
     /// So many stanzas were taken.
     Acknowledged(u32),
     /// The question is answered.
-    Answered(Answer),
+    Answered(KeyAnswer),
     /// A stanza of the peer, on a stream that goes both ways; to be judged against the guard.
     Pass(Frame),
     /// One that the framer refused.

@@ -110,7 +110,7 @@ pub struct KeyCheck {
 
 /// What became of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Answer {
+pub enum KeyAnswer {
     /// The authoritative server knows the key.
     Valid,
     /// It does not.

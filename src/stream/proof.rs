@@ -7,7 +7,7 @@ use crate::reason::Reason;
 
 use super::dane::Dane;
 use super::evidence::Posh;
-use super::{Answer, KeyCheck, Method, Pair, Secured, identity};
+use super::{KeyAnswer, KeyCheck, Method, Pair, Secured, identity};
 
 /// That the sender domain of a pair speaks here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,11 +83,11 @@ impl Proof {
     ///
     /// # Errors
     /// The reason that the answer gives: `DialbackInvalid`, or what went wrong in asking.
-    pub fn by_dialback(check: &KeyCheck, answer: Answer) -> Result<Self, Reason> {
+    pub fn by_dialback(check: &KeyCheck, answer: KeyAnswer) -> Result<Self, Reason> {
         match answer {
-            Answer::Invalid => Err(Reason::DialbackInvalid),
-            Answer::Trouble(reason) => Err(reason),
-            Answer::Valid => Ok(Self { pair: check.pair.clone(), method: Method::Dialback }),
+            KeyAnswer::Invalid => Err(Reason::DialbackInvalid),
+            KeyAnswer::Trouble(reason) => Err(reason),
+            KeyAnswer::Valid => Ok(Self { pair: check.pair.clone(), method: Method::Dialback }),
         }
     }
 

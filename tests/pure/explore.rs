@@ -24,7 +24,7 @@ use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side
 use gatehouse::stream::initiating::{self, Errand, Initiating, Terms};
 use gatehouse::stream::management::{Count, Manage, Taken};
 use gatehouse::stream::receiving::{self, By, Claim, Desk, Offer, Receiving, Ruling, Vouch};
-use gatehouse::stream::{Answer, KeyCheck, Keyring, StreamIds, opening};
+use gatehouse::stream::{KeyAnswer, KeyCheck, Keyring, StreamIds, opening};
 use gatehouse::xml::{Content, Framer, Limits, Token};
 use laws::*;
 
@@ -239,7 +239,7 @@ fn relay_graph() -> &'static Walked {
             }
         }
         for claim in [1, 3] {
-            for answer in [Answer::Valid, Answer::Invalid, Answer::Trouble(Reason::RemoteNotFound)] {
+            for answer in [KeyAnswer::Valid, KeyAnswer::Invalid, KeyAnswer::Trouble(Reason::RemoteNotFound)] {
                 inputs.push((Side::Near, Input::Verified(ClaimId(claim), answer)));
             }
         }

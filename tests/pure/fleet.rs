@@ -16,7 +16,7 @@ use crate::stage::*;
 use gatehouse::policy::Policy;
 use gatehouse::reason::{Facing, Flow};
 use gatehouse::relay::{Effect, Home, Input, Load, Relay, Side, Timeouts};
-use gatehouse::stream::{Answer, Clock, Keyring, Keyrings, Pair, Secured};
+use gatehouse::stream::{Clock, KeyAnswer, Keyring, Keyrings, Pair, Secured};
 
 /// What a connection is: the node that it stands at, and the relay.
 struct Stands {
@@ -155,7 +155,7 @@ impl Fleet {
             });
             let (claim, key) = asks.expect("a verification");
             assert_eq!(key, format!("of-{name}"));
-            stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+            stage.step(NEAR, Input::Verified(claim, KeyAnswer::Valid));
         }
         let (far, _) = stage.connects()[0];
         let id = format!("L{}", self.dice.throw());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use gatehouse::policy::Federation;
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{Effect, Event, Input, Load, Relay, Side, Timeouts};
-use gatehouse::stream::{Answer, Pair};
+use gatehouse::stream::{KeyAnswer, Pair};
 
 const EXTERNAL: &str =
     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>ZnJpZW5kLmV4YW1wbGU=</auth>";
@@ -148,7 +148,7 @@ fn a_ruling_that_comes_between_two_streams_ends_neither() {
     let far = stage.connects()[0].0;
     stand(&mut stage, far, "friend.example", "hall.example");
     assert!(stage.said(NEAR).contains("<success "));
-    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+    stage.step(NEAR, Input::Verified(claim, KeyAnswer::Valid));
     assert_eq!(stage.said(NEAR), "", "the stream that asked is no more");
     assert_eq!(stage.connects().len(), 1, "and nobody knocks at the backend for it");
     stage.hears(NEAR, &header("friend.example", "hall.example"));
@@ -188,7 +188,7 @@ fn a_pair_proven_in_clear_is_nothing_after_tls() {
     };
     stage.hears(NEAR, STARTTLS);
     assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"), "its inside leg is closed");
-    stage.step(NEAR, Input::Verified(late, Answer::Valid));
+    stage.step(NEAR, Input::Verified(late, KeyAnswer::Valid));
     assert_eq!(stage.connects().len(), 1, "a claim made in clear is forgotten");
     stage.step(NEAR, Input::Secured(secured("hall.example", &[])));
     stage.hears(NEAR, &header("friend.example", "hall.example"));
@@ -254,9 +254,9 @@ fn a_claim_is_answered_once() {
     else {
         panic!("no verification")
     };
-    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
-    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
-    stage.step(NEAR, Input::Verified(claim, Answer::Invalid));
+    stage.step(NEAR, Input::Verified(claim, KeyAnswer::Valid));
+    stage.step(NEAR, Input::Verified(claim, KeyAnswer::Valid));
+    stage.step(NEAR, Input::Verified(claim, KeyAnswer::Invalid));
     assert_eq!(stage.connects().len(), 1);
     let far = stage.connects()[0].0;
     stand(&mut stage, far, "friend.example", "hall.example");

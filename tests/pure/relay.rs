@@ -12,7 +12,7 @@ use gatehouse::relay::{
 };
 use gatehouse::stream::dane::{Dane, Usage};
 use gatehouse::stream::evidence::{Evidence, Posh, Sought};
-use gatehouse::stream::{Answer, Keyring, Method, Secured, Trust, TrustFault};
+use gatehouse::stream::{KeyAnswer, Keyring, Method, Secured, Trust, TrustFault};
 
 // Requirements 21.1: inbound, dialback, all four roles.
 // BE-04, DB-20, DB-60: neither id nor key of one side is seen on the other.
@@ -35,7 +35,7 @@ fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
     // DB-23: our id of the requester's current stream, the key unchanged.
     assert_eq!((check.stream.as_str(), check.key.as_str()), (id.as_str(), "56c74c"));
     assert!(stage.connects().is_empty(), "the backend is not met before the proof (BE-02)");
-    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+    stage.step(NEAR, Input::Verified(claim, KeyAnswer::Valid));
     let (far, destination) = stage.connects()[0].clone();
     assert_eq!(destination, Destination::Backend(domain("hall.example")));
     stage.connected(far, None);
@@ -101,7 +101,7 @@ fn a_restart_forgets_what_the_old_stream_had_proven() {
     assert!(stage.said(Side::Far(rooms)).ends_with("</stream:stream>"));
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     stage.said(NEAR);
-    stage.step(NEAR, Input::Verified(late.unwrap(), Answer::Valid));
+    stage.step(NEAR, Input::Verified(late.unwrap(), KeyAnswer::Valid));
     assert_eq!((stage.said(NEAR).as_str(), stage.connects().len()), ("", 2), "late answers find nothing");
     stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
     assert_eq!(stage.passed().len(), 1);
@@ -314,7 +314,7 @@ fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
     stage.said(NEAR);
     stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
     let id = claim(&stage);
-    stage.step(NEAR, Input::Verified(id, Answer::Invalid));
+    stage.step(NEAR, Input::Verified(id, KeyAnswer::Invalid));
     assert_eq!(
         stage.said(NEAR),
         "<db:result from='hall.example' to='friend.example' type='invalid'/></stream:stream>"
@@ -324,7 +324,7 @@ fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
     stage.said(NEAR);
     stage.hears(NEAR, "<db:result from='third.example' to='hall.example'>k</db:result>");
     let id = claim(&stage);
-    stage.step(NEAR, Input::Verified(id, Answer::Invalid));
+    stage.step(NEAR, Input::Verified(id, KeyAnswer::Invalid));
     let said = stage.said(NEAR);
     assert!(said.contains("<forbidden ") && !said.contains("</stream:stream>"), "{said}");
 }
@@ -347,7 +347,7 @@ fn trouble_is_told_by_its_name() {
         else {
             panic!()
         };
-        stage.step(NEAR, Input::Verified(id, Answer::Trouble(reason)));
+        stage.step(NEAR, Input::Verified(id, KeyAnswer::Trouble(reason)));
         let said = stage.said(NEAR);
         assert!(said.contains(&format!("<{condition} ")), "{reason}: {said}");
     }
@@ -661,7 +661,7 @@ fn a_verifier_asks_and_answers_once() {
     stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-2' type='valid'/>");
     assert!(!stage.has(|e| matches!(e, Effect::Answer(..))));
     stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-1' type='valid'/>");
-    assert!(stage.has(|e| matches!(e, Effect::Answer(Answer::Valid, _))));
+    assert!(stage.has(|e| matches!(e, Effect::Answer(KeyAnswer::Valid, _))));
     assert!(stage.said(far).ends_with("</stream:stream>"));
     stage.wait(Duration::from_secs(6));
     assert!(stage.relay.is_done());
@@ -691,7 +691,7 @@ fn an_answer_that_comes_after_the_end_is_not_told() {
         stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-1' type='valid'/>");
         let answers: Vec<_> = stage.effects.iter().filter(|e| matches!(e, Effect::Answer(..))).collect();
         assert!(
-            matches!(answers.as_slice(), [Effect::Answer(Answer::Trouble(_), _)]),
+            matches!(answers.as_slice(), [Effect::Answer(KeyAnswer::Trouble(_), _)]),
             "{end:?}: {answers:?}"
         );
     }
@@ -1016,7 +1016,7 @@ fn a_backend_does_not_speak_for_the_domains_of_another() {
 fn a_backend_that_is_asked_back_is_believed_by_its_key() {
     let mut home = home();
     home.hosted.get_mut(&domain("hall.example")).unwrap().keys_by = KeysBy::Verify;
-    for (verdict, said) in [(Answer::Valid, "valid"), (Answer::Invalid, "invalid")] {
+    for (verdict, said) in [(KeyAnswer::Valid, "valid"), (KeyAnswer::Invalid, "invalid")] {
         let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
         stage.hears(NEAR, &header("hall.example", "friend.example"));
         stage.said(NEAR);
@@ -1033,7 +1033,7 @@ fn a_backend_that_is_asked_back_is_believed_by_its_key() {
         for to in ["friend.example", "chat.friend.example"] {
             stage.hears(NEAR, &format!("<message from='a@hall.example/x' to='b@{to}' id='1'/>"));
         }
-        let passes = usize::from(verdict == Answer::Valid);
+        let passes = usize::from(verdict == KeyAnswer::Valid);
         assert_eq!(stage.handed().len(), passes);
         let back = stage.reported();
         assert!(
@@ -1117,7 +1117,7 @@ fn more_pairs_than_are_kept_at_hand_open_anew_at_their_next_stanza() {
             stage.effects.retain(|effect| !matches!(effect, Effect::Verify(..)));
             assert_eq!(asked.is_some(), matches!(keys_by, KeysBy::Verify));
             if let Some(claim) = asked {
-                stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+                stage.step(NEAR, Input::Verified(claim, KeyAnswer::Valid));
             }
             assert!(stage.said(NEAR).contains("type='valid'"), "{n}");
         }

@@ -373,7 +373,7 @@ pub fn admit(stage: &mut Stage, sender: &str, target: &str) -> FarId {
         _ => None,
     });
     if let Some(claim) = verify {
-        stage.step(NEAR, Input::Verified(claim, gatehouse::stream::Answer::Valid));
+        stage.step(NEAR, Input::Verified(claim, gatehouse::stream::KeyAnswer::Valid));
     }
     let (id, _) = stage.connects()[before];
     stand(stage, id, sender, target);

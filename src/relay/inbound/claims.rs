@@ -18,7 +18,7 @@ use crate::policy::{OnChange, RuleName, Verdict};
 use crate::reason::{Class, Direction, Facing, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::receiving::{self, Claim, Ruling};
-use crate::stream::{Answer, Method, Pair, Proof};
+use crate::stream::{KeyAnswer, Method, Pair, Proof};
 
 impl Inbound {
     /// Somebody claims a pair.
@@ -87,7 +87,7 @@ impl Inbound {
     }
 
     /// The authoritative server has spoken, or could not be asked.
-    pub(super) fn verified(&mut self, id: ClaimId, answer: Answer, turn: &mut Turn<'_>) {
+    pub(super) fn verified(&mut self, id: ClaimId, answer: KeyAnswer, turn: &mut Turn<'_>) {
         // DB-06, DB-25: late answers find nothing.
         let Some(pending) = self.claims.get_mut(id).filter(|p| p.proof.is_none()) else { return };
         let Some(check) = pending.check() else { return };

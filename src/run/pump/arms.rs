@@ -14,7 +14,7 @@ use crate::relay::{ClaimId, Effect, Event, Input, Portrait, Side, Under};
 use crate::run::leg::{Due, Found, Leg};
 use crate::run::registry::{INBOX, News, Order, Phase, View};
 use crate::run::told::overhear;
-use crate::stream::Answer;
+use crate::stream::KeyAnswer;
 use crate::tls::TrustStore;
 use crate::xml::Token;
 
@@ -49,7 +49,7 @@ impl Pump {
     }
 
     /// The verifier has come back: what it met explains what follows from its answer.
-    fn verified(&mut self, claim: ClaimId, answer: Answer, met: Option<Box<Detail>>) {
+    fn verified(&mut self, claim: ClaimId, answer: KeyAnswer, met: Option<Box<Detail>>) {
         if met.is_some() {
             self.memory.get_or_insert_default().meets(met);
         }

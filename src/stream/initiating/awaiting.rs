@@ -9,7 +9,7 @@ use super::super::fault::Fault;
 use super::super::features::Offered;
 use super::super::keyring::Keyring;
 use super::super::management::{self, Word};
-use super::super::{Answer, KeyCheck, dialback, fault, features};
+use super::super::{KeyAnswer, KeyCheck, dialback, fault, features};
 use super::{
     Awaiting, Counts, Effect, Errand, Initiating, Input, Line, MAX_UNASKED, Standing, Stepped, Terms,
     ended_by, send, stand,
@@ -151,13 +151,13 @@ impl Awaiting {
                 if pair == check.pair && stream == check.stream =>
             {
                 let answer = match kind {
-                    dialback::Kind::Valid => Answer::Valid,
-                    dialback::Kind::Invalid => Answer::Invalid,
+                    dialback::Kind::Valid => KeyAnswer::Valid,
+                    dialback::Kind::Invalid => KeyAnswer::Invalid,
                     // DB-28: a server that does not know the domain is no server of that domain.
                     dialback::Kind::Error(Some(
                         StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound,
-                    )) => Answer::Trouble(Reason::RemoteNotFound),
-                    dialback::Kind::Error(_) => Answer::Trouble(Reason::DialbackRefused),
+                    )) => KeyAnswer::Trouble(Reason::RemoteNotFound),
+                    dialback::Kind::Error(_) => KeyAnswer::Trouble(Reason::DialbackRefused),
                 };
                 let standing = Standing { line: self.line, counts: Counts::No };
                 Ok((Initiating::Established(standing), vec![Effect::Answered(answer)]))

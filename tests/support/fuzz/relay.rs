@@ -22,7 +22,7 @@ use gatehouse::relay::{
     Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Left, Load, Passing, Relay,
     Said, Side,
 };
-use gatehouse::stream::{Answer, KeyCheck, Pair, Secured, dialback};
+use gatehouse::stream::{KeyAnswer, KeyCheck, Pair, Secured, dialback};
 use gatehouse::xml::{Content, Framer, Kind, Limits, Token};
 use laws::{Crossing, Law};
 use stage::{admit, any, domain, home, inbound, pair, policy, secured, untrusted};
@@ -326,7 +326,8 @@ impl Life {
                 return self.step(far, Input::Connected([192, 0, 2, which].into(), facts));
             }
             7 => {
-                let answers = [Answer::Valid, Answer::Invalid, Answer::Trouble(Reason::RemoteNotFound)];
+                let answers =
+                    [KeyAnswer::Valid, KeyAnswer::Invalid, KeyAnswer::Trouble(Reason::RemoteNotFound)];
                 Input::Verified(ClaimId(1 + u32::from(what >> 4)), answers[pick % 3])
             }
             8 => Input::Gone { reason: reason(pick), unsent: self.unsent(side, pick) },

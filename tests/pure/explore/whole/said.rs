@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gatehouse::policy::Policy;
 use gatehouse::reason::Reason;
 use gatehouse::relay::{ClaimId, Input, Side};
-use gatehouse::stream::{Answer, KeyCheck};
+use gatehouse::stream::{KeyAnswer, KeyCheck};
 use gatehouse::xml::Token;
 
 use super::super::laws::{counted as counted_outside, *};
@@ -94,7 +94,7 @@ pub fn from_peer() -> Vec<(Side, Input)> {
     inputs.extend(facts().into_iter().take(1).map(Input::Secured));
     inputs.extend([Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() }, Input::Stalled]);
     for claim in [1, 3] {
-        for answer in [Answer::Valid, Answer::Invalid] {
+        for answer in [KeyAnswer::Valid, KeyAnswer::Invalid] {
             inputs.push(Input::Verified(ClaimId(claim), answer));
         }
     }
