@@ -10,7 +10,7 @@ use super::courier::{self, Couriers};
 use super::leg::Leg;
 use super::pump::{Awaited, Far, Pump, Sending, introduced, is_against};
 use super::told::Surroundings;
-use super::verifier::{self, Ask};
+use super::verifier::{self, VerifyRequest};
 use super::{STARTTLS_SPACE, now, strays};
 use crate::jid::Domain;
 use crate::limit::{Leave, Place, StreamTicket};
@@ -135,7 +135,7 @@ impl Pump {
     /// Has the authoritative server asked about a stranger's key.
     fn verify(&mut self, claim: ClaimId, check: KeyCheck) {
         self.places.claims();
-        let ask = Ask {
+        let ask = VerifyRequest {
             facing: self.legs.facing(self.meta.flow, Side::Near),
             relay: self.meta.id,
             source: self.meta.peer.map(|p| p.ip()),

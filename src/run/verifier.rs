@@ -28,7 +28,7 @@ use crate::stream::{KeyAnswer, KeyCheck};
 
 /// A question, and where its answer goes.
 #[derive(Debug)]
-pub struct Ask {
+pub struct VerifyRequest {
     /// The realm: the network that the claim came from.
     pub facing: Facing,
     /// Who asks.
@@ -70,7 +70,7 @@ enum Stage {
 }
 
 /// Has the authoritative server asked; the answer comes as an order.
-pub fn ask(tools: &Arc<Tools>, ask: Ask) {
+pub fn ask(tools: &Arc<Tools>, ask: VerifyRequest) {
     let tools = Arc::clone(tools);
     tokio::spawn(async move {
         let answer = tokio::select! {
@@ -84,7 +84,7 @@ pub fn ask(tools: &Arc<Tools>, ask: Ask) {
     });
 }
 
-async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
+async fn answered(tools: &Arc<Tools>, ask: &VerifyRequest) -> Learnt {
     let begun = now();
     // A backend may bring all its pairs at once; it is asked at its own address, and costs nobody else.
     if ask.facing == Facing::Backend {
@@ -168,7 +168,7 @@ async fn in_turn<T>(
 }
 
 /// Asks, and leaves the closing of the stream to a task of its own.
-async fn verify(tools: &Arc<Tools>, ask: &Ask, since: Instant) -> Learnt {
+async fn verify(tools: &Arc<Tools>, ask: &VerifyRequest, since: Instant) -> Learnt {
     let entry = tools.registry.enter();
     let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
     let made = Relay::verifier(home, policy, ask.facing, ask.check.clone(), since);

@@ -6,12 +6,12 @@ use crate::run::inbox::{Inbox, inbox};
 use crate::run::tests::{Scripted, domain, tools};
 use crate::stream::Pair;
 
-fn asked(relay: RelayId, source: &str, sender: &str, key: &str) -> (Ask, Inbox<Order>) {
+fn asked(relay: RelayId, source: &str, sender: &str, key: &str) -> (VerifyRequest, Inbox<Order>) {
     let (tell, heard) = inbox(4);
     let pair = Pair { sender: domain(sender), target: domain("hall.example") };
     let check = KeyCheck { pair, stream: "s".into(), key: key.into() };
     let source = Some(source.parse().unwrap());
-    (Ask { facing: Facing::Public, relay, source, claim: ClaimId(1), check, tell }, heard)
+    (VerifyRequest { facing: Facing::Public, relay, source, claim: ClaimId(1), check, tell }, heard)
 }
 
 /// A world whose authoritative servers are silent, with these places.
