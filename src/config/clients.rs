@@ -8,7 +8,7 @@ use super::words::Words;
 use crate::jid::Domain;
 use crate::policy::{Finding, Placed, Scalar};
 use crate::stream::client::Mechanism;
-use crate::stream::client::certified::{Asked, By, Demand};
+use crate::stream::client::certified::{By, CertificateTerms, Demand};
 use crate::stream::client::features::may_be_let_pass;
 
 /// The mechanisms that clients may use (C2S-05).
@@ -98,7 +98,7 @@ pub(super) fn shown(words: &mut Words, at: &Placed<spec::ClientsSpec>, takes_cli
     }
     let roots = words.needed(at, roots, "roots", "pki/staff-ca.pem").map(|word| words.path(word));
     let crls = words.named("crls", crls.as_ref()).iter().map(|word| words.path(word)).collect();
-    Clients { certificate: Asked { demand, by: by.unwrap_or_default() }, roots, crls }
+    Clients { certificate: CertificateTerms { demand, by: by.unwrap_or_default() }, roots, crls }
 }
 
 /// CB-01 knows `none` and `forward`.

@@ -11,7 +11,7 @@ use super::list_file::{Fetch, ListFile};
 use super::settings::*;
 use crate::dns::Dnssec;
 use crate::policy::ListFormat;
-use crate::stream::client::certified::{Asked, By, Demand};
+use crate::stream::client::certified::{By, CertificateTerms, Demand};
 
 /// One key of the configuration and what it stands at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,7 +204,7 @@ impl Lines {
         self.put(at("certificate.chain"), chain.display().to_string(), false);
         self.put(at("certificate.key"), key.display().to_string(), false);
         let Clients { certificate, roots, crls } = clients;
-        let Asked { demand, by } = certificate;
+        let CertificateTerms { demand, by } = certificate;
         self.put(at("clients.certificate"), demand.label(), *demand == Demand::Off);
         self.or(at("clients.roots"), roots.as_ref().map(|path| path.display()), "none");
         self.list(at("clients.crls"), &crls.iter().map(|path| path.display()).collect::<Vec<_>>());

@@ -20,7 +20,7 @@ use crate::jid::Domain;
 use crate::policy::Proxy;
 use crate::policy::{Federation, Place};
 use crate::stream::client::Mechanism;
-use crate::stream::client::certified::Asked;
+use crate::stream::client::certified::CertificateTerms;
 
 /// Everything `gatehouse.yaml` says.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ pub struct HostedDomain {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clients {
     /// Whether a certificate, and by which of its names.
-    pub certificate: Asked,
+    pub certificate: CertificateTerms,
     /// Those who issue them; there is one where certificates are asked for.
     pub roots: Option<PathBuf>,
     /// Their revocation lists.

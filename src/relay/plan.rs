@@ -9,7 +9,7 @@ use crate::policy::Networks;
 use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::Keyrings;
 use crate::stream::client::Mechanism;
-use crate::stream::client::certified::Asked;
+use crate::stream::client::certified::CertificateTerms;
 use crate::xml::{self, Content};
 
 /// What every relay of the process shares.
@@ -77,7 +77,7 @@ pub struct ClientDomain {
     /// Namespaces of features that pass beside those that are known (C2S-03).
     pub features: BTreeSet<String>,
     /// Whether they must show a certificate, and by which of its names (C2S-15).
-    pub certificate: Asked,
+    pub certificate: CertificateTerms,
 }
 
 impl Default for ClientDomain {
@@ -86,7 +86,7 @@ impl Default for ClientDomain {
             mechanisms: Mechanism::DEFAULT.iter().copied().collect(),
             registration: false,
             features: BTreeSet::new(),
-            certificate: Asked::default(),
+            certificate: CertificateTerms::default(),
         }
     }
 }

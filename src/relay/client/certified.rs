@@ -8,7 +8,7 @@ use crate::reason::{Outcome, Reason, Why};
 use crate::relay::plan::Home;
 use crate::relay::{Event, judge};
 use crate::stream::Certificate;
-use crate::stream::client::certified::{self, Account, Asked, Demand};
+use crate::stream::client::certified::{self, Account, CertificateTerms, Demand};
 use crate::stream::client::serving::Serving;
 use crate::stream::client::{Granted, Own, Word};
 
@@ -81,8 +81,12 @@ impl Step<'_, '_> {
     }
 
     fn judged(&self, domain: &Domain) -> Result<Option<Account>, Why> {
-        let asked =
-            self.turn.home.clients.get(domain).map_or_else(Asked::default, |client| client.certificate);
+        let asked = self
+            .turn
+            .home
+            .clients
+            .get(domain)
+            .map_or_else(CertificateTerms::default, |client| client.certificate);
         let shown = self.client.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
         certified::account(asked, shown.filter(|_| asked.demand != Demand::Off), domain)
     }
@@ -101,7 +105,8 @@ impl super::Client {
     pub(super) fn foreseen(&self, again: Option<&Certificate>, home: &Home) -> Option<Reason> {
         let (again, before) = (again?, self.secured.as_ref()?.certificate.as_ref()?);
         let domain = again.of_client.as_ref()?;
-        let asked = home.clients.get(domain).map_or_else(Asked::default, |client| client.certificate);
+        let asked =
+            home.clients.get(domain).map_or_else(CertificateTerms::default, |client| client.certificate);
         let is_good = |shown| certified::account(asked, Some(shown), domain).is_ok();
         let loses = asked.demand != Demand::Off && is_good(before) && !is_good(again);
         loses.then(|| judge::distrust(Some(again), domain))

@@ -11,7 +11,7 @@ use super::Own;
 
 /// What a hosted domain asks of its clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Asked {
+pub struct CertificateTerms {
     /// Whether a certificate.
     pub demand: Demand,
     /// By which of its names it speaks for an account.
@@ -108,7 +108,7 @@ impl Account {
 /// `ClientCertificateMissing` where one is required, `ClientCertificateUntrusted` where its chain does not hold or it names no
 /// account here, or more than one.
 pub fn account(
-    asked: Asked,
+    asked: CertificateTerms,
     certificate: Option<&Certificate>,
     domain: &Domain,
 ) -> Result<Option<Account>, Why> {
@@ -204,7 +204,7 @@ mod tests {
 
     fn judge(by: By, names: Vec<PresentedName>) -> Result<String, Cause> {
         let domain = Domain::parse("hall.example").unwrap();
-        let asked = Asked { demand: Demand::Require, by };
+        let asked = CertificateTerms { demand: Demand::Require, by };
         account(asked, Some(&certificate(names)), &domain)
             .map(|account| account.unwrap().local)
             .map_err(|why| why.detail.unwrap().cause)
@@ -260,7 +260,8 @@ mod tests {
         let mut bad = certificate(vec![xmpp("juliet@hall.example")]);
         bad.trust.default = Err(TrustFault::UnknownIssuer);
         let said = |demand, shown: Option<&Certificate>| {
-            account(Asked { demand, by: By::XmppAddress }, shown, &domain).map_err(|why| why.reason)
+            account(CertificateTerms { demand, by: By::XmppAddress }, shown, &domain)
+                .map_err(|why| why.reason)
         };
         assert_eq!(said(Demand::Off, Some(&bad)), Ok(None));
         assert_eq!(said(Demand::Request, None), Ok(None));

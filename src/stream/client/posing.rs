@@ -77,7 +77,7 @@ pub type Stepped = Result<(Posing, Vec<Effect>), Fault>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Posing {
     /// The login is granted; a resource is asked for or not.
-    Binding(Asked),
+    Binding(AfterLogin),
     /// Stanzas pass; whether features may still come after SASL2.
     Bound(bool),
     /// No connection yet.
@@ -130,7 +130,7 @@ impl Login {
 
 /// What was asked for after the login.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Asked {
+pub enum AfterLogin {
     /// A resource, with this id.
     Bind(String),
     /// Nothing.
@@ -219,10 +219,10 @@ impl Posing {
                 }
                 Self::Login(login)
             }
-            (Self::Binding(Asked::Nothing), Ask::Bind(id)) => Self::Binding(Asked::Bind(id)),
-            (Self::Binding(Asked::Nothing), Ask::Resume) => Self::Binding(Asked::Resume),
-            (Self::Binding(Asked::Nothing), Ask::Session(id)) => Self::Binding(Asked::Session(id)),
-            (state @ (Self::Binding(Asked::Nothing) | Self::Bound(_)), Ask::Nonza) => state,
+            (Self::Binding(AfterLogin::Nothing), Ask::Bind(id)) => Self::Binding(AfterLogin::Bind(id)),
+            (Self::Binding(AfterLogin::Nothing), Ask::Resume) => Self::Binding(AfterLogin::Resume),
+            (Self::Binding(AfterLogin::Nothing), Ask::Session(id)) => Self::Binding(AfterLogin::Session(id)),
+            (state @ (Self::Binding(AfterLogin::Nothing) | Self::Bound(_)), Ask::Nonza) => state,
             _ => return Err(Fault::closed(Reason::Internal)),
         };
         Ok((next, vec![Effect::Send(octets)]))
@@ -245,7 +245,7 @@ fn featured(terms: &Terms, granted: bool, tree: &Element) -> Stepped {
     let offer = offer.map_err(Fault::closed)?;
     let next = match granted {
         false => Posing::Login(Box::new(Login { shown: offer.shown.clone(), ..Login::default() })),
-        true => Posing::Binding(Asked::Nothing),
+        true => Posing::Binding(AfterLogin::Nothing),
     };
     Ok((next, vec![Effect::Offered(offer)]))
 }
@@ -322,14 +322,14 @@ fn succeeded(terms: &Terms, wants: Wants, tree: &Element, now: Instant) -> Stepp
     Ok((next, vec![Effect::Word(Word::Success(granted), octets.into())]))
 }
 
-fn heard_in_binding(terms: &Terms, asked: Asked, frame: &Frame) -> Stepped {
+fn heard_in_binding(terms: &Terms, asked: AfterLogin, frame: &Frame) -> Stepped {
     let head = frame.head();
     let manages = is_management(frame);
     let (next, word, octets) = match asked {
-        Asked::Bind(id) if answers(frame, &id) => {
+        AfterLogin::Bind(id) if answers(frame, &id) => {
             let octets = frame.octets().clone();
             if head.type_().as_deref() == Some("error") {
-                (Posing::Binding(Asked::Nothing), Word::Answered, octets)
+                (Posing::Binding(AfterLogin::Nothing), Word::Answered, octets)
             } else {
                 let tree = frame.tree();
                 let address = tree
@@ -341,14 +341,14 @@ fn heard_in_binding(terms: &Terms, asked: Asked, frame: &Frame) -> Stepped {
                 (Posing::Bound(false), Word::Bound(own), octets)
             }
         }
-        Asked::Resume if manages && head.name() == "resumed" => {
+        AfterLogin::Resume if manages && head.name() == "resumed" => {
             (Posing::Bound(false), Word::Resumed, frame.tree().write().into())
         }
-        Asked::Resume if manages && head.name() == "failed" => {
-            (Posing::Binding(Asked::Nothing), Word::Answered, frame.tree().write().into())
+        AfterLogin::Resume if manages && head.name() == "failed" => {
+            (Posing::Binding(AfterLogin::Nothing), Word::Answered, frame.tree().write().into())
         }
-        Asked::Session(id) if answers(frame, &id) && !binds_anew(frame) => {
-            (Posing::Binding(Asked::Nothing), Word::Answered, frame.octets().clone())
+        AfterLogin::Session(id) if answers(frame, &id) && !binds_anew(frame) => {
+            (Posing::Binding(AfterLogin::Nothing), Word::Answered, frame.octets().clone())
         }
         _ => return broken(),
     };

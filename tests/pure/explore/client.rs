@@ -222,10 +222,10 @@ fn clients_proof_before_pass() {
                     matches!(state, Posing::Login(login) if login.is_registering())
                 }
                 posing::Effect::Word(Word::Bound(_), _) => {
-                    matches!(state, Posing::Binding(posing::Asked::Bind(_)))
+                    matches!(state, Posing::Binding(posing::AfterLogin::Bind(_)))
                 }
                 posing::Effect::Word(Word::Resumed, _) => {
-                    matches!(state, Posing::Binding(posing::Asked::Resume))
+                    matches!(state, Posing::Binding(posing::AfterLogin::Resume))
                 }
                 _ => true,
             };
