@@ -25,7 +25,7 @@ pub use arrivals::{Arrivals, Line, Params, Threshold, Ticket};
 pub use callbacks::{Callback, Callbacks};
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
-pub use logins_shared::{Attempt, Digests};
+pub use logins_shared::{Digests, LoginOutcome};
 pub use proven::{Params as ProvenParams, Place, Proven};
 pub use registrations::Registrations;
 pub use rota::{Rota, RotaParams, Seat, Seated, Used};

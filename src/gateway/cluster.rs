@@ -30,7 +30,7 @@ use super::protocol::{Answer, Request};
 use super::reload::Reloader;
 use super::{millis, quarantine};
 use crate::config::settings::{self, Settings};
-use crate::limit::Attempt;
+use crate::limit::LoginOutcome;
 use crate::metrics::Mismatch;
 use crate::policy::{Finding, Place};
 use crate::run::quarantine::Exchanged;
@@ -208,7 +208,7 @@ impl Cluster {
         foreign += self.count(here.as_ref(), &heard.counts);
         for (attempt, at) in tools.bounds.logins.shared().take(UNTOLD) {
             let ago = i64::try_from(now().saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
-            let Attempt { network, account, failed } = attempt;
+            let LoginOutcome { network, account, failed } = attempt;
             self.say(What::Login { network, account, failed }, self.wall().saturating_sub(ago));
         }
         self.say_counts(here.as_ref());
@@ -307,7 +307,7 @@ impl Cluster {
         let ago = self.ago(event.time);
         match event.what {
             What::Login { network, account, failed } => {
-                let attempt = Attempt { network, account, failed };
+                let attempt = LoginOutcome { network, account, failed };
                 here.reloader().tools().bounds.logins.seen_elsewhere(attempt, ago, now());
             }
             // An order is for those who live when it is given.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::logins_shared::{Attempt, Digests};
+use super::logins_shared::{Digests, LoginOutcome};
 use super::table::Table;
 use super::{Network, held};
 
@@ -136,7 +136,7 @@ impl Logins {
     /// A login from there has failed. Whether the network, or the account for it, is refused from now on.
     pub fn failed(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) -> bool {
         let account = account.map(|account| self.digests.of(account));
-        self.digests.note(Attempt { network: address, account, failed: true }, now);
+        self.digests.note(LoginOutcome { network: address, account, failed: true }, now);
         self.count_failure(Network::of(address), account, now)
     }
 
@@ -154,7 +154,7 @@ impl Logins {
     /// A login from there has succeeded: that network is no stranger to the account.
     pub fn succeeded(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) {
         let Some(account) = account.map(|account| self.digests.of(account)) else { return };
-        self.digests.note(Attempt { network: address, account: Some(account), failed: false }, now);
+        self.digests.note(LoginOutcome { network: address, account: Some(account), failed: false }, now);
         self.count_success((Network::of(address), account), now);
     }
 
@@ -174,7 +174,7 @@ impl Logins {
     }
 
     /// Another node has seen this so long ago.
-    pub fn seen_elsewhere(&self, attempt: Attempt, ago: Duration, now: Instant) {
+    pub fn seen_elsewhere(&self, attempt: LoginOutcome, ago: Duration, now: Instant) {
         if ago >= self.params.memory {
             return;
         }
@@ -385,7 +385,7 @@ mod tests {
         assert_ne!(stranger.shared().take(1)[0].0.account, Some(nodes[0].shared().of(ALICE.unwrap())));
         let fresh = Logins::new(Params::default());
         for _ in 0..60 {
-            let attempt = Attempt { network: ip(GUESSER), account: None, failed: true };
+            let attempt = LoginOutcome { network: ip(GUESSER), account: None, failed: true };
             fresh.seen_elsewhere(attempt, Params::default().memory, now);
         }
         assert_eq!(fresh.ask(ip(GUESSER), ALICE, now), Leave::Now);

@@ -15,7 +15,7 @@ use super::held;
 
 /// An attempt to log in that came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct LoginOutcome {
     /// From where.
     pub network: IpAddr,
     /// The digest of the account, if the mechanism shows one.
@@ -35,7 +35,7 @@ pub struct Digests {
 #[derive(Debug)]
 struct Shared {
     key: hmac::Key,
-    untold: VecDeque<(Attempt, Instant)>,
+    untold: VecDeque<(LoginOutcome, Instant)>,
 }
 
 impl Digests {
@@ -63,14 +63,14 @@ impl Digests {
     }
 
     /// Attempts that were not told yet, at most so many, the oldest first, each with its time.
-    pub fn take(&self, most: usize) -> Vec<(Attempt, Instant)> {
+    pub fn take(&self, most: usize) -> Vec<(LoginOutcome, Instant)> {
         let mut shared = held(&self.shared);
         let Some(Shared { untold, .. }) = &mut *shared else { return Vec::new() };
         let count = untold.len().min(most);
         untold.drain(..count).collect()
     }
 
-    pub(super) fn note(&self, attempt: Attempt, now: Instant) {
+    pub(super) fn note(&self, attempt: LoginOutcome, now: Instant) {
         if let Some(Shared { untold, .. }) = &mut *held(&self.shared) {
             if untold.len() >= UNTOLD {
                 untold.pop_front();

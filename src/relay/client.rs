@@ -29,7 +29,7 @@ use super::life::Life;
 use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::Turned;
-use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Logged, Record, Side};
+use super::{Arrival, Destination, Effect, Event, FarId, Home, Input, Logged, LoginAttempt, Record, Side};
 
 /// A client, its server, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -279,7 +279,7 @@ impl Step<'_, '_> {
                     let reason = self.told_uncertified(hosted, why);
                     return self.serve(serving::Input::Tried(Err(reason)));
                 }
-                self.turn.push(Effect::Try(Attempt { hosted, mechanism, account }));
+                self.turn.push(Effect::Try(LoginAttempt { hosted, mechanism, account }));
             }
             serving::Effect::Apply => self.turn.push(Effect::Apply),
             serving::Effect::Declined(reason) | serving::Effect::Overlooked(reason) => {

@@ -193,7 +193,7 @@ pub enum Effect {
     Deliver(Bytes),
     /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
     /// of the near leg is read, and the backend has not heard the account.
-    Try(Attempt),
+    Try(LoginAttempt),
     /// The client of the near leg speaks for this account over this far leg from now on: what the leg still has to deliver when it ends
     /// goes before who comes back for the account ([`Effect::Behind`]).
     Speaks(FarId, String),
@@ -279,7 +279,7 @@ impl Left {
 
 /// A login about to be tried, for the throttle (C2S-11). It holds no password and nothing made from one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Attempt {
+pub struct LoginAttempt {
     /// The hosted domain.
     pub hosted: Domain,
     /// By what.

@@ -313,7 +313,7 @@ pub enum Event {
     Managed { what: Managing, stanzas: usize },
     /// A far leg found its backend up or down.
     Backend { hosted: Domain, up: bool },
-    /// A login came out. `account` as in [`super::Attempt`]; the mechanism is none where the client named one that it was
+    /// A login came out. `account` as in [`super::LoginAttempt`]; the mechanism is none where the client named one that it was
     /// not offered.
     Login {
         hosted: Domain,

@@ -38,7 +38,8 @@ mod turned;
 mod verifier;
 
 pub use contract::{
-    Arrival, Attempt, Behalf, Candidate, ClaimId, Destination, Effect, FarId, Input, LaneId, Left, Load, Side,
+    Arrival, Behalf, Candidate, ClaimId, Destination, Effect, FarId, Input, LaneId, Left, Load, LoginAttempt,
+    Side,
 };
 pub use event::{DialbackOutcome, Event, Managing, Record, Role, Said, Stroke, Withheld};
 pub use judge::{doubt, doubt_in_full, doubts, shown_to};

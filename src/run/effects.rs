@@ -17,7 +17,9 @@ use crate::limit::{Leave, Place, StreamTicket};
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
-use crate::relay::{Attempt, ClaimId, Destination, Effect, Event, FarId, Input, Left, Passing, Side, plan};
+use crate::relay::{
+    ClaimId, Destination, Effect, Event, FarId, Input, Left, LoginAttempt, Passing, Side, plan,
+};
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::{KeyCheck, Pair};
 use crate::xml::Kind;
@@ -256,7 +258,7 @@ impl Pump {
     }
 
     /// Lets a login go at once, after a while, or not at all (C2S-11).
-    fn try_login(&mut self, attempt: &Attempt) {
+    fn try_login(&mut self, attempt: &LoginAttempt) {
         let tools = &self.tools;
         match logins::may_try(&tools.bounds.logins, tools.observe.metrics(), self.meta.peer, attempt) {
             Leave::Now => self.step(Side::Near, Input::Tried(Ok(()))),

@@ -5,7 +5,7 @@ use crate::stage::*;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gatehouse::reason::{Flow, Outcome, Reason};
-use gatehouse::relay::{Attempt, Destination, Effect, Event, FarId, Input, Passing, Side};
+use gatehouse::relay::{Destination, Effect, Event, FarId, Input, LoginAttempt, Passing, Side};
 use gatehouse::stream::client::Mechanism;
 use gatehouse::stream::client::certified::{By, CertificateTerms, Demand};
 use gatehouse::xml::{Content, Framer, Limits, Token};
@@ -73,7 +73,7 @@ fn offered_at(home: gatehouse::relay::Home, features: &str) -> Stage {
     stage
 }
 
-fn attempts(stage: &mut Stage) -> Vec<Attempt> {
+fn attempts(stage: &mut Stage) -> Vec<LoginAttempt> {
     let mut all = Vec::new();
     stage.effects.retain(|effect| match effect {
         Effect::Try(attempt) => {
@@ -205,7 +205,7 @@ fn a_client_logs_in_by_starttls_and_scram() {
     let first = "eSwsbj1hbGljZSxyPWZ5a28rZDJsYmJGZ09OUnY5cWt4ZGF3TA==";
     let auth = format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>{first}</auth>");
     stage.hears(NEAR, &auth);
-    let attempt = Attempt {
+    let attempt = LoginAttempt {
         hosted: domain("hall.example"),
         mechanism: Mechanism::ScramSha1,
         account: Some("alice".into()),

@@ -7,7 +7,7 @@ use super::super::registry::Meta;
 use crate::limit::{Leave, Logins, Registrations};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Class, Outcome, Reason};
-use crate::relay::{Attempt, Event};
+use crate::relay::{Event, LoginAttempt};
 
 /// Whether this login may be tried at once, after a while, or not at all (C2S-11). A login without a client's address is none that a
 /// client can try.
@@ -15,7 +15,7 @@ pub(super) fn may_try(
     logins: &Logins,
     metrics: &Metrics,
     peer: Option<SocketAddr>,
-    attempt: &Attempt,
+    attempt: &LoginAttempt,
 ) -> Leave {
     let account = attempt.account.as_deref().map(|account| (attempt.hosted.as_str(), account));
     let leave = peer.map_or(Leave::Refused, |peer| logins.ask(peer.ip(), account, now()));
