@@ -8,7 +8,7 @@ use super::words::Words;
 use crate::jid::Domain;
 use crate::policy::{Finding, Placed, Scalar};
 use crate::stream::client::Mechanism;
-use crate::stream::client::certified::{By, CertificateTerms, Demand};
+use crate::stream::client::certified::{CertificateName, CertificateTerms, Demand};
 use crate::stream::client::features::may_be_let_pass;
 
 /// The mechanisms that clients may use (C2S-05).
@@ -68,7 +68,8 @@ pub(super) fn shown(words: &mut Words, at: &Placed<spec::ClientsSpec>, takes_cli
         .as_ref()
         .and_then(|word| words.choose(word, "a demand for certificates", &demands))
         .unwrap_or_default();
-    let ways = [By::XmppAddress, By::Email, By::Any].map(|by| (by.label(), by));
+    let ways = [CertificateName::XmppAddress, CertificateName::Email, CertificateName::Any]
+        .map(|by| (by.label(), by));
     let by = r#match.as_ref().and_then(|word| words.choose(word, "a name of a certificate", &ways));
     if demand == Demand::Off {
         let idle = [

@@ -5,7 +5,7 @@ use super::*;
 use crate::jid::Domain;
 use crate::policy::Federation;
 use crate::stream::client::Mechanism;
-use crate::stream::client::certified::{By, Demand};
+use crate::stream::client::certified::{CertificateName, Demand};
 
 pub(super) fn assemble(text: &str) -> (Settings, Vec<String>) {
     assemble_with(text, &|_| None)
@@ -298,7 +298,10 @@ fn what_clients_must_show_is_said_whole_or_not_at_all() {
         with("{ certificate: require, roots: staff.pem, crls: [staff.crl], match: email }", c2s);
     assert_eq!(findings, Vec::<String>::new());
     let clients = &settings.domains[0].clients;
-    assert_eq!((clients.certificate.demand, clients.certificate.by), (Demand::Require, By::Email));
+    assert_eq!(
+        (clients.certificate.demand, clients.certificate.by),
+        (Demand::Require, CertificateName::Email)
+    );
     assert!(crate::config::trust(&settings).contains(clients.roots.as_ref().unwrap()), "it is read again");
     for (clients, c2s, words) in [
         ("{ certificate: require }", c2s, "`roots` is missing"),

@@ -11,7 +11,7 @@ use super::list_file::{Fetch, ListFile};
 use super::settings::*;
 use crate::dns::Dnssec;
 use crate::policy::ListFormat;
-use crate::stream::client::certified::{By, CertificateTerms, Demand};
+use crate::stream::client::certified::{CertificateName, CertificateTerms, Demand};
 
 /// One key of the configuration and what it stands at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,7 +208,7 @@ impl Lines {
         self.put(at("clients.certificate"), demand.label(), *demand == Demand::Off);
         self.or(at("clients.roots"), roots.as_ref().map(|path| path.display()), "none");
         self.list(at("clients.crls"), &crls.iter().map(|path| path.display()).collect::<Vec<_>>());
-        self.put(at("clients.match"), by.label(), *by == By::XmppAddress);
+        self.put(at("clients.match"), by.label(), *by == CertificateName::XmppAddress);
         self.put(at("federation"), federation.label(), false);
         match source.is_empty() {
             true => self.put(at("source"), "the system's choice", true),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::event::DialbackOutcome;
 use super::{ClaimId, FarId};
-use crate::stream::receiving::{By, Claim, Vouch};
+use crate::stream::receiving::{Claim, ClaimBasis, Vouch};
 use crate::stream::{KeyAnswer, KeyCheck, Method, Pair, Proof};
 
 /// A claim on its way.
@@ -46,8 +46,8 @@ impl Pending {
 /// The key that a claim leans on, as it is asked about.
 pub(super) fn check(claim: &Claim) -> Option<KeyCheck> {
     match &claim.by {
-        By::External => None,
-        By::Key { stream, key } => {
+        ClaimBasis::External => None,
+        ClaimBasis::Key { stream, key } => {
             Some(KeyCheck { pair: claim.pair.clone(), stream: stream.clone(), key: key.clone() })
         }
     }
@@ -56,8 +56,8 @@ pub(super) fn check(claim: &Claim) -> Option<KeyCheck> {
 /// How a claim would have its pair proven.
 pub(super) fn method(claim: &Claim) -> Method {
     match &claim.by {
-        By::External => Method::Certificate,
-        By::Key { .. } => Method::Dialback,
+        ClaimBasis::External => Method::Certificate,
+        ClaimBasis::Key { .. } => Method::Dialback,
     }
 }
 

@@ -19,7 +19,7 @@ use super::turn::Turn;
 use super::{Arrival, ClaimId, Effect, Home, Input, LaneId};
 use crate::jid::Domain;
 use crate::reason::{Direction, Facing, Reason};
-use crate::stream::receiving::{self, By, Claim, Ruling, Vouch};
+use crate::stream::receiving::{self, Claim, ClaimBasis, Ruling, Vouch};
 use crate::stream::{KeyAnswer, KeyCheck, Pair};
 use crate::xml::{Frame, Token};
 
@@ -124,7 +124,7 @@ impl Outbound {
         if self.claims.repeat(&claim) {
             return;
         }
-        let By::Key { .. } = &claim.by else {
+        let ClaimBasis::Key { .. } = &claim.by else {
             return self.near_step(receiving::Input::Ruled(claim, Ruling::Invalid), turn);
         };
         let hosted = turn.home.hosted.get(&claim.pair.sender);

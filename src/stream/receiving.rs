@@ -114,12 +114,12 @@ pub struct Claim {
     /// Sender and target.
     pub pair: Pair,
     /// By what.
-    pub by: By,
+    pub by: ClaimBasis,
 }
 
 /// What a claim leans on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum By {
+pub enum ClaimBasis {
     /// SASL EXTERNAL.
     External,
     /// A dialback key sent on the stream with this id of ours.
@@ -322,7 +322,9 @@ impl Open {
     fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) => self.element(desk, frame, now),
-            Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(desk, &pair, ruling),
+            Input::Ruled(Claim { pair, by: ClaimBasis::Key { .. } }, ruling) => {
+                self.ruled(desk, &pair, ruling)
+            }
             Input::Vouched(check, vouch) => {
                 let text = match vouch {
                     Vouch::Valid => dialback::write_asked(&check, true),
@@ -405,7 +407,7 @@ impl Open {
             return self.sasl_failed(desk, condition);
         }
         let pair = Pair { sender: from, target: to };
-        let claim = Claim { pair: pair.clone(), by: By::External };
+        let claim = Claim { pair: pair.clone(), by: ClaimBasis::External };
         Ok((Receiving::Proving(Proving { open: self, pair }), vec![Effect::Claim(claim)]))
     }
 
@@ -423,7 +425,7 @@ impl Open {
             Ok(Dialback::Claim { pair, key }) => {
                 self.written.note(frame, &pair);
                 self.line.claims();
-                let by = By::Key { stream: self.id.clone(), key };
+                let by = ClaimBasis::Key { stream: self.id.clone(), key };
                 self.stay(vec![Effect::Claim(Claim { pair, by })])
             }
             Ok(Dialback::Ask(check)) => {

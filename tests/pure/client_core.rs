@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use gatehouse::reason::{Flow, Outcome, Reason};
 use gatehouse::relay::{Destination, Effect, Event, FarId, Input, LoginAttempt, Passing, Side};
 use gatehouse::stream::client::Mechanism;
-use gatehouse::stream::client::certified::{By, CertificateTerms, Demand};
+use gatehouse::stream::client::certified::{CertificateName, CertificateTerms, Demand};
 use gatehouse::xml::{Content, Framer, Limits, Token};
 
 const FAR: Side = Side::Far(FarId(1));
@@ -2150,7 +2150,7 @@ fn a_client_of_a_domain_that_is_no_longer_served_is_told_that_it_is_gone() {
 fn strict() -> gatehouse::relay::Home {
     let mut home = home();
     home.clients.get_mut(&domain("hall.example")).unwrap().certificate =
-        CertificateTerms { demand: Demand::Require, by: By::XmppAddress };
+        CertificateTerms { demand: Demand::Require, by: CertificateName::XmppAddress };
     home
 }
 

@@ -23,7 +23,7 @@ use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side};
 use gatehouse::stream::initiating::{self, Errand, Initiating, Terms};
 use gatehouse::stream::management::{Count, Manage, Taken};
-use gatehouse::stream::receiving::{self, By, Claim, Desk, Offer, Receiving, Ruling, Vouch};
+use gatehouse::stream::receiving::{self, Claim, ClaimBasis, Desk, Offer, Receiving, Ruling, Vouch};
 use gatehouse::stream::{KeyAnswer, KeyCheck, Keyring, StreamIds, opening};
 use gatehouse::xml::{Content, Framer, Limits, Token};
 use laws::*;
@@ -64,7 +64,7 @@ fn receiving_inputs() -> Vec<receiving::Input> {
     }
     inputs.extend(facts().into_iter().map(receiving::Input::Secured));
     let whom = pair("friend.example", "hall.example");
-    for by in [By::External, By::Key { stream: "s".into(), key: "k1".into() }] {
+    for by in [ClaimBasis::External, ClaimBasis::Key { stream: "s".into(), key: "k1".into() }] {
         for ruling in [
             Ruling::Accepted,
             Ruling::Invalid,

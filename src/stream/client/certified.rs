@@ -15,7 +15,7 @@ pub struct CertificateTerms {
     /// Whether a certificate.
     pub demand: Demand,
     /// By which of its names it speaks for an account.
-    pub by: By,
+    pub by: CertificateName,
 }
 
 /// Whether clients are asked for a certificate.
@@ -43,7 +43,7 @@ impl Demand {
 
 /// The names of a certificate that count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum By {
+pub enum CertificateName {
     /// xmppAddr where it has any, else its mail addresses.
     Any,
     /// Its mail addresses (rfc822Name), read as addresses of accounts.
@@ -53,7 +53,7 @@ pub enum By {
     XmppAddress,
 }
 
-impl By {
+impl CertificateName {
     /// The word in files.
     pub const fn label(self) -> &'static str {
         match self {
@@ -143,12 +143,11 @@ pub fn account(
 }
 
 /// The accounts at this domain, each once.
-fn accounts(by: By, names: &[PresentedName], domain: &Domain) -> Vec<String> {
-    let of = |wanted: By| {
+fn accounts(by: CertificateName, names: &[PresentedName], domain: &Domain) -> Vec<String> {
+    let of = |wanted: CertificateName| {
         let texts = names.iter().filter_map(move |name| match (name, wanted) {
-            (PresentedName::Xmpp(name), By::XmppAddress) | (PresentedName::Email(name), By::Email) => {
-                Some(name)
-            }
+            (PresentedName::Xmpp(name), CertificateName::XmppAddress)
+            | (PresentedName::Email(name), CertificateName::Email) => Some(name),
             _ => None,
         });
         let mut found: Vec<String> = texts
@@ -162,8 +161,10 @@ fn accounts(by: By, names: &[PresentedName], domain: &Domain) -> Vec<String> {
         found
     };
     match by {
-        By::Any if names.iter().any(|name| matches!(name, PresentedName::Xmpp(_))) => of(By::XmppAddress),
-        By::Any => of(By::Email),
+        CertificateName::Any if names.iter().any(|name| matches!(name, PresentedName::Xmpp(_))) => {
+            of(CertificateName::XmppAddress)
+        }
+        CertificateName::Any => of(CertificateName::Email),
         by => of(by),
     }
 }
@@ -202,7 +203,7 @@ mod tests {
         PresentedName::Email(name.into())
     }
 
-    fn judge(by: By, names: Vec<PresentedName>) -> Result<String, Cause> {
+    fn judge(by: CertificateName, names: Vec<PresentedName>) -> Result<String, Cause> {
         let domain = Domain::parse("hall.example").unwrap();
         let asked = CertificateTerms { demand: Demand::Require, by };
         account(asked, Some(&certificate(names)), &domain)
@@ -215,39 +216,43 @@ mod tests {
     fn a_certificate_names_one_account_of_the_domain_or_nobody() {
         let none = Err(Cause::NoAccount);
         let table = [
-            (By::XmppAddress, vec![xmpp("juliet@hall.example")], Ok("juliet".to_owned())),
-            (By::XmppAddress, vec![xmpp("Juliet@HALL.example")], Ok("juliet".to_owned())),
+            (CertificateName::XmppAddress, vec![xmpp("juliet@hall.example")], Ok("juliet".to_owned())),
+            (CertificateName::XmppAddress, vec![xmpp("Juliet@HALL.example")], Ok("juliet".to_owned())),
             (
-                By::XmppAddress,
+                CertificateName::XmppAddress,
                 vec![xmpp("juliet@hall.example"), xmpp("j@other.example")],
                 Ok("juliet".to_owned()),
             ),
             (
-                By::XmppAddress,
+                CertificateName::XmppAddress,
                 vec![xmpp("juliet@hall.example"), xmpp("JULIET@hall.example")],
                 Ok("juliet".to_owned()),
             ),
             (
-                By::XmppAddress,
+                CertificateName::XmppAddress,
                 vec![xmpp("juliet@hall.example"), xmpp("romeo@hall.example")],
                 Err(Cause::SeveralAccounts),
             ),
-            (By::XmppAddress, vec![xmpp("juliet@hall.example/balcony")], none.clone()),
-            (By::XmppAddress, vec![xmpp("hall.example")], none.clone()),
-            (By::XmppAddress, vec![xmpp("juliet@sub.hall.example")], none.clone()),
-            (By::XmppAddress, vec![xmpp("juliet@hall.example\0")], none.clone()),
-            (By::XmppAddress, vec![email("juliet@hall.example")], none.clone()),
-            (By::XmppAddress, vec![PresentedName::Dns("hall.example".into())], none.clone()),
-            (By::Email, vec![email("juliet@hall.example")], Ok("juliet".to_owned())),
-            (By::Email, vec![xmpp("juliet@hall.example")], none.clone()),
-            (By::Any, vec![email("juliet@hall.example")], Ok("juliet".to_owned())),
+            (CertificateName::XmppAddress, vec![xmpp("juliet@hall.example/balcony")], none.clone()),
+            (CertificateName::XmppAddress, vec![xmpp("hall.example")], none.clone()),
+            (CertificateName::XmppAddress, vec![xmpp("juliet@sub.hall.example")], none.clone()),
+            (CertificateName::XmppAddress, vec![xmpp("juliet@hall.example\0")], none.clone()),
+            (CertificateName::XmppAddress, vec![email("juliet@hall.example")], none.clone()),
+            (CertificateName::XmppAddress, vec![PresentedName::Dns("hall.example".into())], none.clone()),
+            (CertificateName::Email, vec![email("juliet@hall.example")], Ok("juliet".to_owned())),
+            (CertificateName::Email, vec![xmpp("juliet@hall.example")], none.clone()),
+            (CertificateName::Any, vec![email("juliet@hall.example")], Ok("juliet".to_owned())),
             (
-                By::Any,
+                CertificateName::Any,
                 vec![email("j.capulet@hall.example"), xmpp("juliet@hall.example")],
                 Ok("juliet".to_owned()),
             ),
-            (By::Any, vec![email("juliet@hall.example"), xmpp("juliet@other.example")], none.clone()),
-            (By::Any, vec![], none),
+            (
+                CertificateName::Any,
+                vec![email("juliet@hall.example"), xmpp("juliet@other.example")],
+                none.clone(),
+            ),
+            (CertificateName::Any, vec![], none),
         ];
         for (by, names, expected) in table {
             assert_eq!(judge(by, names.clone()), expected, "{by:?} {names:?}");
@@ -260,7 +265,7 @@ mod tests {
         let mut bad = certificate(vec![xmpp("juliet@hall.example")]);
         bad.trust.default = Err(TrustFault::UnknownIssuer);
         let said = |demand, shown: Option<&Certificate>| {
-            account(CertificateTerms { demand, by: By::XmppAddress }, shown, &domain)
+            account(CertificateTerms { demand, by: CertificateName::XmppAddress }, shown, &domain)
                 .map_err(|why| why.reason)
         };
         assert_eq!(said(Demand::Off, Some(&bad)), Ok(None));

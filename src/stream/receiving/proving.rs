@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::super::fault::Fault;
 use super::super::sasl;
 use super::{
-    Bidi, By, Desk, Effect, Greeting, Input, Line, Proving, Receiving, Ruling, Stepped, Upgrading, send,
+    Bidi, ClaimBasis, Desk, Effect, Greeting, Input, Line, Proving, Receiving, Ruling, Stepped, Upgrading,
+    send,
 };
 use crate::reason::{Reason, SaslCondition};
 use crate::xml::CLOSE;
@@ -16,18 +17,22 @@ impl Proving {
     pub(super) fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         let Self { mut open, pair } = self;
         match input {
-            Input::Ruled(claim, ruling) if claim.by == By::External && claim.pair == pair => match ruling {
-                Ruling::Accepted => {
-                    open.line.proven = Some(pair);
-                    let greeting =
-                        Greeting { line: open.line, deadline: now + desk.header_time, first: false };
-                    Ok((Receiving::Greeting(greeting), vec![send(sasl::success()), Effect::Restart]))
+            Input::Ruled(claim, ruling) if claim.by == ClaimBasis::External && claim.pair == pair => {
+                match ruling {
+                    Ruling::Accepted => {
+                        open.line.proven = Some(pair);
+                        let greeting =
+                            Greeting { line: open.line, deadline: now + desk.header_time, first: false };
+                        Ok((Receiving::Greeting(greeting), vec![send(sasl::success()), Effect::Restart]))
+                    }
+                    Ruling::Refused(reason) if reason.is_passing() => {
+                        open.sasl_failed(desk, SaslCondition::TemporaryAuthFailure)
+                    }
+                    Ruling::Refused(_) | Ruling::Invalid => {
+                        open.sasl_failed(desk, SaslCondition::NotAuthorized)
+                    }
                 }
-                Ruling::Refused(reason) if reason.is_passing() => {
-                    open.sasl_failed(desk, SaslCondition::TemporaryAuthFailure)
-                }
-                Ruling::Refused(_) | Ruling::Invalid => open.sasl_failed(desk, SaslCondition::NotAuthorized),
-            },
+            }
             Input::Expired => Ok((Receiving::Proving(Self { open, pair }), Vec::new())),
             Input::End => {
                 Ok((Receiving::Open(open), vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed]))

@@ -13,7 +13,7 @@ use gatehouse::reason::Flow;
 use gatehouse::relay::{ClientDomain, Effect, FarId, Home, Input, Relay, Side, StreamLimits, Timeouts};
 use gatehouse::stream::Secured;
 use gatehouse::stream::client::Mechanism;
-use gatehouse::stream::client::certified::{By, CertificateTerms, Demand};
+use gatehouse::stream::client::certified::{CertificateName, CertificateTerms, Demand};
 use gatehouse::xml::Token;
 
 use super::super::client_laws::{BIND, FAR, LAWS, ME};
@@ -105,7 +105,7 @@ impl World {
     fn new() -> Self {
         let clients = ClientDomain { mechanisms: [Mechanism::Plain].into(), ..ClientDomain::default() };
         let registering = ClientDomain { registration: true, ..clients.clone() };
-        let certificate = CertificateTerms { demand: Demand::Require, by: By::XmppAddress };
+        let certificate = CertificateTerms { demand: Demand::Require, by: CertificateName::XmppAddress };
         let strict = ClientDomain { certificate, ..clients.clone() };
         let mut gone = house(&clients);
         gone.clients.clear();
