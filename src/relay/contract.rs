@@ -148,7 +148,7 @@ pub enum Input {
 
 /// Which address a new attempt goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Candidate {
+pub enum AddressChoice {
     /// This host and port, which the server that was reached has named; then those that the destination has.
     Elsewhere(Box<str>, u16),
     /// The next one that the destination has.
@@ -210,7 +210,7 @@ pub enum Effect {
     /// Open this far leg.
     Connect(FarId, Destination),
     /// Close what this far leg has, and try again.
-    Retry(FarId, Candidate),
+    Retry(FarId, AddressChoice),
     /// What came of calling that server for our pair: it speaks with us, or is not to be had for this reason (CLS-07).
     Fared(FarId, Result<(), Reason>),
     /// Ask the authoritative server of the sender domain about this key, on a connection of its own.

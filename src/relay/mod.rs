@@ -38,8 +38,8 @@ mod turned;
 mod verifier;
 
 pub use contract::{
-    Arrival, Behalf, Candidate, ClaimId, Destination, Effect, FarId, Input, LaneId, Left, Load, LoginAttempt,
-    Side,
+    AddressChoice, Arrival, Behalf, ClaimId, Destination, Effect, FarId, Input, LaneId, Left, Load,
+    LoginAttempt, Side,
 };
 pub use event::{DialbackOutcome, Event, Managing, Record, Role, Said, Stroke, Withheld};
 pub use judge::{doubt, doubt_in_full, doubts, shown_to};

@@ -65,7 +65,7 @@ use crate::net::proxy;
 use crate::policy::Proxy;
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
-use crate::relay::{Candidate, Destination};
+use crate::relay::{AddressChoice, Destination};
 use crate::stream::dane::Published;
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::{Certificate, Pair, Secured};
@@ -166,7 +166,7 @@ pub struct Caller {
 pub trait Route: Send {
     /// Connects to the next candidate that takes a connection, or once more to the one that took the last; the reason
     /// of the last failure when none is left.
-    fn connect(self: Box<Self>, candidate: Candidate) -> Connection;
+    fn connect(self: Box<Self>, candidate: AddressChoice) -> Connection;
 
     /// How far the connection has come that is made, for whoever gives up waiting for it; none where that is not told.
     fn progress(&self) -> Option<Progress> {

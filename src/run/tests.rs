@@ -92,7 +92,7 @@ impl Outside for Scripted {
 struct Pipes(Arc<Mutex<VecDeque<DuplexStream>>>);
 
 impl Route for Pipes {
-    fn connect(self: Box<Self>, _candidate: Candidate) -> Connection {
+    fn connect(self: Box<Self>, _candidate: AddressChoice) -> Connection {
         let pipe = self.0.lock().unwrap().pop_front();
         Box::pin(async move {
             let connected = pipe.map(|pipe| Connected {

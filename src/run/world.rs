@@ -28,7 +28,7 @@ use crate::metrics::{Door, Limit, Metrics};
 use crate::net;
 use crate::policy::Proxy;
 use crate::reason::{Cause, Detail, Flow, Reason, Why, escaped};
-use crate::relay::{Behalf, Candidate, Destination};
+use crate::relay::{AddressChoice, Behalf, Destination};
 use crate::stream::dane::Published;
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::{Certificate, Pair, Secured};
@@ -283,7 +283,7 @@ impl Place {
 }
 
 impl Route for Way {
-    fn connect(mut self: Box<Self>, candidate: Candidate) -> Connection {
+    fn connect(mut self: Box<Self>, candidate: AddressChoice) -> Connection {
         Box::pin(async move {
             let outcome = self.go(candidate).await;
             (self as Box<dyn Route>, outcome)
@@ -296,9 +296,9 @@ impl Route for Way {
 }
 
 impl Way {
-    async fn go(&mut self, candidate: Candidate) -> Result<Connected, Failure> {
+    async fn go(&mut self, candidate: AddressChoice) -> Result<Connected, Failure> {
         let mut failure = Failure::from(Reason::RemoteUnreachable);
-        if let Candidate::Elsewhere(host, port) = &candidate {
+        if let AddressChoice::Elsewhere(host, port) = &candidate {
             self.progress.at(Step::LookingUp);
             match self.inner.params.resolver.host(host, *port, self.share()).await {
                 Ok(addresses) => {
@@ -316,7 +316,7 @@ impl Way {
                 Err(fault) => tracing::debug!(host = &**host, %fault, "not followed"),
             }
         }
-        if let (Candidate::Same, Some(place)) = (candidate, self.last.clone()) {
+        if let (AddressChoice::Same, Some(place)) = (candidate, self.last.clone()) {
             // It took a connection before: what was spent on others says nothing of it.
             match self.knock(&[place], self.inner.params.dial.each).await {
                 Ok(connected) => return Ok(connected),

@@ -79,20 +79,23 @@ async fn a_backend_is_sought_at_each_of_its_addresses_in_turn() {
     let (second, at_second) = listener().await;
     let world = world(vec![closed().await, at_first, at_second], at_first);
     let route = world.route(&Destination::Backend(domain("hall.example")), None);
-    let (route, outcome) = route.connect(Candidate::Next).await;
+    let (route, outcome) = route.connect(AddressChoice::Next).await;
     assert!(outcome.is_ok());
     first.accept().await.unwrap();
-    let (route, outcome) = route.connect(Candidate::Same).await;
+    let (route, outcome) = route.connect(AddressChoice::Same).await;
     assert!(outcome.is_ok());
     first.accept().await.unwrap();
-    let (route, outcome) = route.connect(Candidate::Next).await;
+    let (route, outcome) = route.connect(AddressChoice::Next).await;
     assert!(outcome.is_ok());
     second.accept().await.unwrap();
-    let (_route, outcome) = route.connect(Candidate::Next).await;
+    let (_route, outcome) = route.connect(AddressChoice::Next).await;
     let failure = outcome.err().unwrap();
     assert_eq!(failure.reason, Reason::BackendDown);
     let nobody = world.route(&Destination::Backend(domain("nobody.example")), None);
-    assert_eq!(nobody.connect(Candidate::Next).await.1.err().map(|f| f.reason), Some(Reason::BackendDown));
+    assert_eq!(
+        nobody.connect(AddressChoice::Next).await.1.err().map(|f| f.reason),
+        Some(Reason::BackendDown)
+    );
 }
 
 // LOG-01: the address that was called and the system's own word, for whoever has to mend it.
@@ -101,7 +104,7 @@ async fn a_backend_that_takes_nothing_is_told_with_its_address_and_the_error() {
     let at = closed().await;
     let world = world(vec![at], at);
     let route = world.route(&Destination::Backend(domain("hall.example")), None);
-    let failure = route.connect(Candidate::Next).await.1.err().unwrap();
+    let failure = route.connect(AddressChoice::Next).await.1.err().unwrap();
     assert_eq!((failure.reason, failure.address), (Reason::BackendDown, Some(at)));
     let detail = failure.detail.unwrap();
     assert_eq!(detail.cause, Cause::NotReached);
@@ -130,10 +133,10 @@ async fn a_server_cannot_send_us_where_the_dns_could_not() {
             let params = dns::Params { servers, guard, routes: vec![route], ..dns::Params::default() };
             Arc::get_mut(&mut world.0).unwrap().params.resolver = Arc::new(Resolver::new(params).unwrap());
         }
-        let (route, outcome) = world.route(&friend(), None).connect(Candidate::Next).await;
+        let (route, outcome) = world.route(&friend(), None).connect(AddressChoice::Next).await;
         drop(outcome.unwrap());
         first.accept().await.unwrap();
-        let named = Candidate::Elsewhere(elsewhere.ip().to_string().into(), elsewhere.port());
+        let named = AddressChoice::Elsewhere(elsewhere.ip().to_string().into(), elsewhere.port());
         let (_route, outcome) = route.connect(named).await;
         assert_eq!(outcome.map(|connected| connected.address).ok(), allowed.then_some(elsewhere));
     }
@@ -146,7 +149,7 @@ async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
     let (here, at) = listener().await;
     let mut world = world(Vec::new(), at);
     assert!(
-        world.route(&friend(), None).connect(Candidate::Next).await.1.is_ok(),
+        world.route(&friend(), None).connect(AddressChoice::Next).await.1.is_ok(),
         "the operator has named it"
     );
     here.accept().await.unwrap();
@@ -171,9 +174,9 @@ async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
         progress: Progress::default(),
     };
     let other = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let found = way(&[at, other.local_addr().unwrap()]).go(Candidate::Next).await.unwrap();
+    let found = way(&[at, other.local_addr().unwrap()]).go(AddressChoice::Next).await.unwrap();
     assert_eq!(found.address, other.local_addr().unwrap());
-    let here_alone = way(&[at]).go(Candidate::Next).await;
+    let here_alone = way(&[at]).go(AddressChoice::Next).await;
     assert_eq!(here_alone.err().map(|why| why.reason), Some(Reason::RemoteUnreachable));
     assert!(
         tokio::time::timeout(Duration::from_millis(1), here.accept()).await.is_err(),
@@ -203,7 +206,7 @@ async fn what_lost_the_race_is_tried_when_the_winner_will_not_do() {
         progress: Progress::default(),
     };
     for expected in [Ok(at_first.port()), Ok(at_second.port()), Err(Reason::RemoteUnreachable)] {
-        let outcome = way.go(Candidate::Next).await;
+        let outcome = way.go(AddressChoice::Next).await;
         let outcome = outcome.map_err(|why| why.reason);
         assert_eq!(outcome.map(|_| way.last.clone().unwrap().address.port()), expected);
     }
@@ -228,7 +231,7 @@ async fn only_the_connection_of_a_client_begins_with_a_proxy_header() {
         (Destination::Client(domain("hall.example")), caller(None), Some(0x20)),
         (Destination::Backend(domain("hall.example")), None, None),
     ] {
-        let (_route, outcome) = world.route(&destination, caller).connect(Candidate::Next).await;
+        let (_route, outcome) = world.route(&destination, caller).connect(AddressChoice::Next).await;
         drop(outcome.unwrap());
         let mut octets = Vec::new();
         backend.accept().await.unwrap().0.read_to_end(&mut octets).await.unwrap();
@@ -255,7 +258,7 @@ async fn a_direct_handshake_that_breaks_is_tried_once_more() {
     let source: IpAddr = "127.0.0.77".parse().unwrap();
     inner.params.sources.insert(domain("hall.example"), vec![source]);
     let calling =
-        tokio::spawn(async move { world.route(&self::friend(), None).connect(Candidate::Next).await.1 });
+        tokio::spawn(async move { world.route(&self::friend(), None).connect(AddressChoice::Next).await.1 });
     for _ in 0..2 {
         let (_broken, from) = friend.accept().await.unwrap();
         assert_eq!(from.ip(), source, "and on the same way");
@@ -272,7 +275,7 @@ async fn where_nobody_answers_nobody_knocks_for_a_while() {
     let (gone, address) = listener().await;
     drop(gone);
     let world = world(Vec::new(), address);
-    let go = |world: &World| world.route(&friend(), None).connect(Candidate::Next);
+    let go = |world: &World| world.route(&friend(), None).connect(AddressChoice::Next);
     assert_eq!(go(&world).await.1.err().map(|f| f.reason), Some(Reason::RemoteUnreachable));
     let back = TcpListener::bind(address).await.unwrap();
     assert_eq!(
@@ -306,7 +309,7 @@ async fn a_way_of_its_own_fails_for_nobody_else() {
         posh: false,
         via: via.clone(),
     };
-    let go = |from: &str, via| world.route(&to(from, via), None).connect(Candidate::Next);
+    let go = |from: &str, via| world.route(&to(from, via), None).connect(AddressChoice::Next);
     let why = |outcome: Result<Connected, Failure>| outcome.err().map(|failure| failure.reason);
     let unreachable = Some(Reason::RemoteUnreachable);
     assert_eq!(why(go("hall.example", &proxy).await.1), unreachable);

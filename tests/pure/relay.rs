@@ -7,8 +7,8 @@ use crate::stage::*;
 use gatehouse::policy::{Federation, Networks};
 use gatehouse::reason::{Cause, Flow, Reason};
 use gatehouse::relay::{
-    Behalf, Candidate, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Side, Timeouts,
-    Under,
+    AddressChoice, Behalf, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Side,
+    Timeouts, Under,
 };
 use gatehouse::stream::dane::{Dane, Usage};
 use gatehouse::stream::evidence::{Evidence, Posh, Sought};
@@ -517,7 +517,7 @@ fn an_untrusted_peer_is_left_for_the_next_address() {
     let certificate = expired.certificate.as_mut().unwrap();
     (certificate.trust.default, certificate.not_after) = (Err(TrustFault::Expired), 1_790_812_800);
     stage.connected(far, Some(expired));
-    assert!(stage.has(|e| matches!(e, Effect::Retry(_, Candidate::Next))));
+    assert!(stage.has(|e| matches!(e, Effect::Retry(_, AddressChoice::Next))));
     stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable.into()));
     let report = stage.reported().remove(0).1;
     assert!(report.contains("friend.example: its certificate expired on 2026-10-01"), "{report}");
@@ -713,7 +713,7 @@ fn an_unnamed_authority_is_asked_only_where_a_file_takes_it() {
         let mut stage = Stage::of(Relay::verifier(home, policy, facing, check, std::time::Instant::now()));
         let (far, _) = stage.connects()[0].clone();
         stage.connected(far, Some(untrusted("", "friend.example")));
-        assert_eq!(stage.has(|e| matches!(e, Effect::Retry(_, Candidate::Next))), !asked);
+        assert_eq!(stage.has(|e| matches!(e, Effect::Retry(_, AddressChoice::Next))), !asked);
         assert_eq!(stage.said(Side::Far(far)).contains("<stream:stream "), asked);
     }
 }
@@ -1281,7 +1281,7 @@ fn a_server_may_leave_after_external_failed_in_any_way() {
             } else {
                 stage.hears(side, leave);
             }
-            assert!(stage.has(|e| matches!(e, Effect::Retry(_, Candidate::Same))), "{leave}");
+            assert!(stage.has(|e| matches!(e, Effect::Retry(_, AddressChoice::Same))), "{leave}");
             stage.connected(far, Some(secured("", &["friend.example"])));
             stage.hears(side, &answer("two", true));
             stage.said(side);
@@ -1316,7 +1316,7 @@ fn a_broken_handshake_is_tried_once_more() {
             _ => None,
         }));
     }
-    assert_eq!(tried, [Candidate::Same, Candidate::Next]);
+    assert_eq!(tried, [AddressChoice::Same, AddressChoice::Next]);
 }
 
 // CLS-06: a backend that ends an idle stream of ours is no fault towards the peer.
@@ -1489,7 +1489,7 @@ fn a_server_that_is_elsewhere_is_followed_under_tls_and_not_for_ever() {
             "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{to}</see-other-host></stream:error>"
         )
     };
-    let retries = |stage: &Stage| -> Vec<Candidate> {
+    let retries = |stage: &Stage| -> Vec<AddressChoice> {
         let retry =
             |e: &Effect| if let Effect::Retry(_, candidate) = e { Some(candidate.clone()) } else { None };
         stage.effects.iter().filter_map(retry).collect()
@@ -1504,17 +1504,17 @@ fn a_server_that_is_elsewhere_is_followed_under_tls_and_not_for_ever() {
     stage.connected(far, None);
     stage.hears(Side::Far(far), &answer("one", true));
     stage.hears(Side::Far(far), &moved("other.example"));
-    assert_eq!(retries(&stage), [Candidate::Next]);
+    assert_eq!(retries(&stage), [AddressChoice::Next]);
     let (mut stage, far) = called();
     for to in ["other.example:5270", "[2001:db8::7]:5280", "third.example"] {
         stage.connected(far, Some(secured("", &["friend.example"])));
         stage.hears(Side::Far(far), &answer("one", true));
         stage.hears(Side::Far(far), &moved(to));
     }
-    let elsewhere = |host: &str, port| Candidate::Elsewhere(host.into(), port);
+    let elsewhere = |host: &str, port| AddressChoice::Elsewhere(host.into(), port);
     assert_eq!(
         retries(&stage),
-        [elsewhere("other.example", 5270), elsewhere("2001:db8::7", 5280), Candidate::Next]
+        [elsewhere("other.example", 5270), elsewhere("2001:db8::7", 5280), AddressChoice::Next]
     );
     // CRT-01: the name to prove is still the one that was called.
     let (mut stage, far) = called();
@@ -1524,14 +1524,14 @@ fn a_server_that_is_elsewhere_is_followed_under_tls_and_not_for_ever() {
     stage.said(Side::Far(far));
     stage.connected(far, Some(secured("", &["other.example"])));
     assert_eq!(stage.said(Side::Far(far)), "", "nothing is said to it");
-    assert_eq!(retries(&stage), [elsewhere("other.example", 5269), Candidate::Next]);
+    assert_eq!(retries(&stage), [elsewhere("other.example", 5269), AddressChoice::Next]);
     // What names no host is an error like any other.
     for to in ["", "a b", "other.example:x", "[::1", "192.0.2.1:99999"] {
         let (mut stage, far) = called();
         stage.connected(far, Some(secured("", &["friend.example"])));
         stage.hears(Side::Far(far), &answer("one", true));
         stage.hears(Side::Far(far), &moved(to));
-        assert_eq!(retries(&stage), [Candidate::Next], "{to}");
+        assert_eq!(retries(&stage), [AddressChoice::Next], "{to}");
     }
 }
 

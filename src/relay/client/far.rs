@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::life::Life;
 use super::super::patched::Patched;
 use super::super::turned::Turned;
-use super::super::{Candidate, Effect, Event, Input, Side};
+use super::super::{AddressChoice, Effect, Event, Input, Side};
 use super::{After, FAR, Step, edited};
 use crate::filter::client as filter;
 use crate::jid::Domain;
@@ -210,7 +210,7 @@ impl Step<'_, '_> {
     /// Nothing of the client's was said yet: another server may take it.
     pub(super) fn next_server(&mut self) {
         self.client.far.put(Posing::Dialling);
-        self.turn.push(Effect::Retry(FAR, Candidate::Next));
+        self.turn.push(Effect::Retry(FAR, AddressChoice::Next));
     }
 
     /// The connection to the server ended without a closing tag.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::event::{DialbackOutcome, Event, Role};
 use super::super::judge;
 use super::super::turn::Turn;
-use super::super::{Candidate, Effect};
+use super::super::{AddressChoice, Effect};
 use super::{Far, FarOutcome, Lost};
 use crate::reason::{Cause, Class, Facing, Reason, Why};
 use crate::stream::Certificate;
@@ -66,7 +66,7 @@ impl Far {
             // A handshake that broke is tried once more at once, before anything is refused for it.
             Some(Initiating::Upgrading(_)) if reason == Reason::TlsFailed && self.broken == 0 => {
                 self.broken += 1;
-                self.again(lost(reason, due), self.terms.external, Candidate::Same, turn);
+                self.again(lost(reason, due), self.terms.external, AddressChoice::Same, turn);
                 None
             }
             _ => self.attempt_failed(lost(reason, due), Bytes::new(), turn),
@@ -122,11 +122,11 @@ impl Far {
             // COMPAT(Openfire): one connect of its own in a thousand fails under load, and ours is refused or ended for it.
             Facing::Backend if !closing && speaks && self.broken == 0 && reason.is(Class::Broken) => {
                 self.broken += 1;
-                self.again(why, false, Candidate::Same, turn);
+                self.again(why, false, AddressChoice::Same, turn);
                 return None;
             }
             Facing::Public if !closing && !reason.is(Class::Final) => {
-                self.again(why, true, Candidate::Next, turn);
+                self.again(why, true, AddressChoice::Next, turn);
                 return None;
             }
             Facing::Backend | Facing::Public => {}
@@ -190,10 +190,10 @@ impl Far {
         if !octets.is_empty() {
             turn.send(self.side(), octets);
         }
-        turn.push(Effect::Retry(self.id, Candidate::Same));
+        turn.push(Effect::Retry(self.id, AddressChoice::Same));
     }
 
-    fn again(&mut self, last: Why, external: bool, candidate: Candidate, turn: &mut Turn<'_>) {
+    fn again(&mut self, last: Why, external: bool, candidate: AddressChoice, turn: &mut Turn<'_>) {
         self.redial(last, external);
         turn.push(Effect::Retry(self.id, candidate));
     }

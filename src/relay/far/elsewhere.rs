@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::super::event::{Event, Said};
 use super::super::turn::Turn;
-use super::super::{Candidate, Effect};
+use super::super::{AddressChoice, Effect};
 use super::Far;
 use crate::jid::Domain;
 use crate::reason::{Facing, Reason};
@@ -32,7 +32,7 @@ impl Far {
         // The condition is none that we have a word for.
         turn.note(Event::StreamError { facing, said: Said::Received, condition: None });
         turn.send(self.side(), Bytes::from_static(CLOSE));
-        turn.push(Effect::Retry(self.id, Candidate::Elsewhere(host, port)));
+        turn.push(Effect::Retry(self.id, AddressChoice::Elsewhere(host, port)));
         true
     }
 }

@@ -18,7 +18,7 @@ use crate::limit::{Callback, Callbacks, Place, StreamTicket, Valve};
 use crate::policy::{Federation, Policy};
 use crate::reason::{Detail, Facing, Reason};
 use crate::relay::plan::StreamLimits;
-use crate::relay::{Candidate, Destination};
+use crate::relay::{AddressChoice, Destination};
 use crate::stream::Pair;
 use crate::xml::Content;
 
@@ -60,13 +60,13 @@ impl Far {
             Some((place, granted)) => {
                 let connection: Connection = Box::pin(async move {
                     match granted.await {
-                        Ok(()) => route.connect(Candidate::Next).await,
+                        Ok(()) => route.connect(AddressChoice::Next).await,
                         Err(reason) => (route, Err(reason.into())),
                     }
                 });
                 (Some(place), connection)
             }
-            None => (None, route.connect(Candidate::Next)),
+            None => (None, route.connect(AddressChoice::Next)),
         };
         let leg = Leg::connecting((connection, progress), content, &limits.before_proof, now());
         Self {
@@ -83,7 +83,12 @@ impl Far {
     }
 
     /// Another attempt, by that candidate. While the first one is still being connected to there is nothing to give up.
-    pub(in crate::run) fn retry(&mut self, candidate: Candidate, content: Content, limits: &StreamLimits) {
+    pub(in crate::run) fn retry(
+        &mut self,
+        candidate: AddressChoice,
+        content: Content,
+        limits: &StreamLimits,
+    ) {
         let Some(route) = self.route.take() else { return };
         let progress = route.progress();
         let connection = (route.connect(candidate), progress);
