@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-pub use self::record::{Change, Fate, Gone, Look, Named, Peer, Seen, Settled, Sight, Waiting};
+pub use self::record::{Fate, Gone, Look, Named, Peer, PeerChange, Seen, Settled, Sight, Waiting};
 use crate::jid::Domain;
 use crate::policy::{Faces, KeyDigest, Known};
 use crate::reason::{Outcome, escaped};
@@ -31,12 +31,12 @@ pub struct Peers {
     /// Pairs that found no room, because rules hold the changes of all that are here.
     left_out: u64,
     /// What has come to wait by what other nodes know, and was not told yet.
-    met: Vec<(Peer, Change)>,
+    met: Vec<(Peer, PeerChange)>,
 }
 
 impl Peers {
     /// It was proven so. What has changed, if that is news.
-    pub fn saw(&mut self, sight: &Sight, now: Timestamp) -> Option<Change> {
+    pub fn saw(&mut self, sight: &Sight, now: Timestamp) -> Option<PeerChange> {
         let Some(peer) = self.all.get_mut(&sight.pair) else {
             // Who is held was known; where it was forgotten meanwhile, what it shows is no change of anything.
             if sight.outcome == Outcome::Deny || !self.has_room(sight.hold) {
@@ -58,7 +58,7 @@ impl Peers {
         };
         let fate = if held { Fate::Held } else { Fate::Noted };
         let change = (!what.is_empty())
-            .then(|| peer.note(Change { at: now, what, before, after: sight.look.clone(), fate }));
+            .then(|| peer.note(PeerChange { at: now, what, before, after: sight.look.clone(), fate }));
         self.unwritten = true;
         if structural || change.is_some() {
             self.touched(&sight.pair);
@@ -295,7 +295,7 @@ impl Peers {
     }
 
     /// What has come to wait since this was asked last, because other nodes know otherwise; each with its pair.
-    pub fn take_met(&mut self) -> Vec<(Peer, Change)> {
+    pub fn take_met(&mut self) -> Vec<(Peer, PeerChange)> {
         std::mem::take(&mut self.met)
     }
 

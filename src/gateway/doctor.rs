@@ -16,7 +16,7 @@ use crate::config::settings::{HostedDomain, ProxyVersion, Settings};
 use crate::net::proxy;
 use crate::reason::Flow;
 use crate::run::checkup::{self, Seen, Server, Visit};
-use crate::run::health::{Change, Side};
+use crate::run::health::{HealthChange, Side};
 use crate::run::{now, seed};
 
 /// Looks for as long as the gateway runs.
@@ -199,11 +199,11 @@ fn ourselves(destination: SocketAddr) -> proxy::Addresses {
     proxy::Addresses { source: SocketAddr::new(ip, 1), destination }
 }
 
-fn tell((domain, flow): &Side, seen: &[Seen], change: Change, observe: &crate::run::observe::Observe) {
+fn tell((domain, flow): &Side, seen: &[Seen], change: HealthChange, observe: &crate::run::observe::Observe) {
     match change {
-        Change::None => return,
-        Change::Up | Change::Remarked => {
-            if change == Change::Up {
+        HealthChange::None => return,
+        HealthChange::Up | HealthChange::Remarked => {
+            if change == HealthChange::Up {
                 tracing::info!(%domain, flow = %flow, "backend is up");
             }
             for one in seen {
@@ -213,7 +213,7 @@ fn tell((domain, flow): &Side, seen: &[Seen], change: Change, observe: &crate::r
                 }
             }
         }
-        Change::Down | Change::Otherwise => {
+        HealthChange::Down | HealthChange::Otherwise => {
             for Seen { address, ailment, words, server, .. } in seen {
                 let Some(ailment) = ailment else { continue };
                 tracing::warn!(%domain, flow = %flow, %address, ailment = ailment.label(), detail = %words,
@@ -222,7 +222,7 @@ fn tell((domain, flow): &Side, seen: &[Seen], change: Change, observe: &crate::r
             }
         }
     }
-    observe.metrics().backend(domain, *flow, matches!(change, Change::Up | Change::Remarked));
+    observe.metrics().backend(domain, *flow, matches!(change, HealthChange::Up | HealthChange::Remarked));
 }
 
 /// The interval, a fifth more or less.

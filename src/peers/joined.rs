@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::record::{Change, Fate, Gone, Look, Peer, Seen, Waiting, order};
+use super::record::{Fate, Gone, Look, Peer, PeerChange, Seen, Waiting, order};
 use crate::policy::{Face, compare};
 
 /// What both know of one face.
@@ -26,7 +26,7 @@ struct Met {
 
 impl Peer {
     /// What two nodes know of the same pair, together; and what has come to wait only now that they have met.
-    pub(super) fn join(&self, other: &Peer) -> (Peer, Vec<Change>) {
+    pub(super) fn join(&self, other: &Peer) -> (Peer, Vec<PeerChange>) {
         let newest = if (self.last, &self.rule) < (other.last, &other.rule) { other } else { self };
         let last_word = if (self.epoch, self.unheard) < (other.epoch, other.unheard) { other } else { self };
         let mut joined = Peer {
@@ -73,12 +73,12 @@ impl Peer {
         }
         joined.thin();
         let before = joined.look().cloned();
-        let told: Vec<Change> = fresh
+        let told: Vec<PeerChange> = fresh
             .into_iter()
             .map(|(after, at)| {
                 let what = compare(&known, &after.face).drifts;
                 let before = before.clone().unwrap_or_else(|| after.clone());
-                Change { at, what, before, after, fate: Fate::Held }
+                PeerChange { at, what, before, after, fate: Fate::Held }
             })
             .collect();
         joined.changes = union(&joined.changes, &told);

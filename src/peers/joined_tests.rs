@@ -12,7 +12,7 @@ fn keeps_out(peers: &Peers, shown: &Look) -> bool {
 }
 
 /// The partner comes so, and is judged by what the node knows.
-fn comes(peers: &mut Peers, shown: &Look, second: i64) -> Option<Change> {
+fn comes(peers: &mut Peers, shown: &Look, second: i64) -> Option<PeerChange> {
     let outcome = if keeps_out(peers, shown) { Outcome::Deny } else { Outcome::Allow };
     peers.saw(&holding(shown.clone(), outcome), at(second))
 }

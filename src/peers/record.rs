@@ -60,7 +60,7 @@ pub struct Peer {
     #[serde(default)]
     pub gone: Vec<Gone>,
     /// What has changed, the newest last.
-    pub changes: Vec<Change>,
+    pub changes: Vec<PeerChange>,
 }
 
 /// What a remote domain shows of itself at one time.
@@ -198,7 +198,7 @@ impl Fate {
 /// Something has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Change {
+pub struct PeerChange {
     /// When.
     pub at: Timestamp,
     /// What.
@@ -392,7 +392,7 @@ impl Peer {
             }
             // Where nothing was known, it has changed from nothing else.
             let before = before.clone().unwrap_or_else(|| look.clone());
-            self.note(Change { at: now, what, before, after: look.clone(), fate });
+            self.note(PeerChange { at: now, what, before, after: look.clone(), fate });
         }
         self.thin();
         meant
@@ -409,7 +409,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn note(&mut self, change: Change) -> Change {
+    pub(super) fn note(&mut self, change: PeerChange) -> PeerChange {
         self.changes.push(change.clone());
         self.thin();
         change

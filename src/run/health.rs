@@ -32,7 +32,7 @@ pub struct State {
 
 /// What a check has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum HealthChange {
     /// It was not up, or not known to be.
     Up,
     /// It was up, or not known, and now it is not.
@@ -75,9 +75,9 @@ impl Health {
     }
 
     /// What a check has seen. Up is up at once; down is what failed so often in a row, or was never up.
-    pub fn note(&self, side: &Side, seen: Vec<Seen>, threshold: u32) -> Change {
+    pub fn note(&self, side: &Side, seen: Vec<Seen>, threshold: u32) -> HealthChange {
         let mut states = self.held();
-        let Some(entry) = states.get_mut(side) else { return Change::None };
+        let Some(entry) = states.get_mut(side) else { return HealthChange::None };
         let now = jiff::Timestamp::now();
         let well = seen.iter().any(|seen| seen.ailment.is_none());
         let before = entry.as_ref();
@@ -93,11 +93,11 @@ impl Health {
             && !offers(&seen).is_empty()
             && before.is_some_and(|state| offers(&state.seen) != offers(&seen));
         let change = match (was, up) {
-            (Some(false) | None, true) => Change::Up,
-            (Some(true) | None, false) => Change::Down,
-            (Some(false), false) if other => Change::Otherwise,
-            (Some(true), true) if offering => Change::Remarked,
-            _ => Change::None,
+            (Some(false) | None, true) => HealthChange::Up,
+            (Some(true) | None, false) => HealthChange::Down,
+            (Some(false), false) if other => HealthChange::Otherwise,
+            (Some(true), true) if offering => HealthChange::Remarked,
+            _ => HealthChange::None,
         };
         let since = before.filter(|state| state.up == up).map_or(now, |state| state.since);
         *entry = Some(State { up, since, checked: now, failures, seen });
@@ -147,21 +147,21 @@ mod tests {
     fn one_failure_of_a_backend_that_was_up_is_none_and_what_never_was_up_is_down_at_once() {
         let health = Health::default();
         let side = (Domain::parse("hall.example").unwrap(), Flow::S2sIn);
-        assert_eq!(health.note(&side, seen(None), 2), Change::None, "not followed");
+        assert_eq!(health.note(&side, seen(None), 2), HealthChange::None, "not followed");
         health.follow(std::slice::from_ref(&side));
-        assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), Change::Down);
-        assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), Change::None);
-        assert_eq!(health.note(&side, seen(Some(Ailment::Silent)), 2), Change::Otherwise);
-        assert_eq!(health.note(&side, seen(None), 2), Change::Up);
-        assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), Change::None);
+        assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), HealthChange::Down);
+        assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), HealthChange::None);
+        assert_eq!(health.note(&side, seen(Some(Ailment::Silent)), 2), HealthChange::Otherwise);
+        assert_eq!(health.note(&side, seen(None), 2), HealthChange::Up);
+        assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), HealthChange::None);
         assert!(health.states()[0].1.as_ref().unwrap().up);
-        assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), Change::Down);
-        assert_eq!(health.note(&side, seen(None), 2), Change::Up);
+        assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), HealthChange::Down);
+        assert_eq!(health.note(&side, seen(None), 2), HealthChange::Up);
         // TLS was switched on there: told once.
         let offering = || vec![Seen { offers_tls: true, ..seen(None).remove(0) }];
-        assert_eq!(health.note(&side, offering(), 2), Change::Remarked);
-        assert_eq!(health.note(&side, offering(), 2), Change::None);
-        assert_eq!(health.note(&side, seen(None), 2), Change::None);
+        assert_eq!(health.note(&side, offering(), 2), HealthChange::Remarked);
+        assert_eq!(health.note(&side, offering(), 2), HealthChange::None);
+        assert_eq!(health.note(&side, seen(None), 2), HealthChange::None);
         health.follow(&[]);
         assert!(health.states().is_empty() && !health.is_checked(&side));
     }

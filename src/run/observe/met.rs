@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::super::registry::Meta;
 use super::{Observe, capped, shown};
-use crate::peers::{Change, Fate, Look, Peers, Sight};
+use crate::peers::{Fate, Look, PeerChange, Peers, Sight};
 use crate::policy::{Drift, OnChange};
 use crate::reason::{Direction, Flow};
 use crate::relay::Event;
@@ -70,8 +70,8 @@ struct Met<'a> {
     relay: Option<String>,
 }
 
-fn tell(observe: &Observe, met: &Met<'_>, in_log: bool, change: &Change, now: Timestamp) {
-    let Change { what, before, after, fate, .. } = change;
+fn tell(observe: &Observe, met: &Met<'_>, in_log: bool, change: &PeerChange, now: Timestamp) {
+    let PeerChange { what, before, after, fate, .. } = change;
     let Met { flow, pair, rule, relay } = met;
     observe.metrics.peer_changed(what);
     let words: Vec<&str> = what.iter().copied().map(Drift::label).collect();
