@@ -51,7 +51,7 @@ impl Word {
 /// A decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Decision {
+pub struct DispositionRecord {
     /// When, in milliseconds since 1970.
     pub at: i64,
     /// What.
@@ -91,7 +91,7 @@ pub struct Party {
     pub(crate) names: BTreeSet<Box<str>>,
     /// What was decided last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
+    pub decision: Option<DispositionRecord>,
     /// The buckets when they were joined with those of others last.
     #[serde(skip)]
     joined: [i64; Counted::ALL.len()],
@@ -282,7 +282,7 @@ impl Book {
             ));
         };
         let at = entry.decision.map_or(now, |before| now.max(before.at.saturating_add(1)));
-        entry.decision = Some(Decision { at, word, uid: Some(uid) });
+        entry.decision = Some(DispositionRecord { at, word, uid: Some(uid) });
         if word != Word::Approved {
             entry.days.clear();
         }
@@ -316,7 +316,7 @@ impl Book {
             // What its last rule says is known, and tells most of them; only then the policy is asked.
             if party.is_ripe(party.quiet_days, now) && party.is_ripe(asked(name, party), now) {
                 let at = party.decision.map_or(now, |before| now.max(before.at.saturating_add(1)));
-                party.decision = Some(Decision { at, word: Word::Approved, uid: None });
+                party.decision = Some(DispositionRecord { at, word: Word::Approved, uid: None });
                 approved.push(name.clone());
             }
         }
