@@ -34,7 +34,7 @@ use super::{Arrival, Destination, Effect, Event, FarId, Home, Input, Logged, Log
 /// A client, its server, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Client {
-    desk: serving::Desk,
+    desk: serving::ServingParams,
     /// The server towards the client.
     near: Life<Serving>,
     /// The client towards the server, once that is called.
@@ -65,7 +65,7 @@ const FAR: FarId = FarId(1);
 
 impl Client {
     pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
-        let desk = serving::Desk {
+        let desk = serving::ServingParams {
             default_domain: home.default_domain.clone(),
             sasl_attempts: home.limits.sasl_attempts,
             binds: home.limits.binds,

@@ -19,7 +19,7 @@ use crate::reason::{Class, Facing, Flow, Reason};
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::fault::{self, Fault};
 use crate::stream::management::{self, Word};
-use crate::stream::receiving::{self, Claim, Desk, Receiving};
+use crate::stream::receiving::{self, Claim, Receiving, ReceivingParams};
 use crate::stream::{Certificate, KeyCheck, Method, Pair, Secured, StreamIds};
 use crate::xml::{CLOSE, Frame, Header, Kind, Refused, Token, names};
 
@@ -27,7 +27,7 @@ use crate::xml::{CLOSE, Frame, Header, Kind, Refused, Token, names};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Near {
     life: Life<Receiving>,
-    desk: Desk,
+    desk: ReceivingParams,
     /// The `xml:lang` of its stream.
     pub(super) language: Option<String>,
     /// The domain that its header came from.
@@ -127,7 +127,7 @@ pub(super) enum Renewal {
 
 impl Near {
     pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
-        let desk = Desk {
+        let desk = ReceivingParams {
             facing: plan::near(arrival.flow),
             counts: arrival.flow == Flow::S2sIn,
             default_domain: (arrival.flow == Flow::S2sIn).then(|| home.default_domain.clone()).flatten(),

@@ -39,7 +39,7 @@ pub struct Offer {
 
 /// What a receiving entity is for its whole life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Desk {
+pub struct ReceivingParams {
     /// Which network it looks at.
     pub facing: Facing,
     /// The domain for headers and errors where the peer named none of ours (STR-06, STR-07).
@@ -221,7 +221,7 @@ pub struct Upgrading {
 
 impl Receiving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
-    pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
+    pub fn new(desk: &ReceivingParams, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line {
             ids,
@@ -245,7 +245,7 @@ impl Receiving {
     ///
     /// # Errors
     /// The end of the stream.
-    pub fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    pub fn step(self, desk: &ReceivingParams, input: Input, now: Instant) -> Stepped {
         match self {
             Self::Greeting(state) => state.step(desk, input),
             Self::Open(state) => state.step(desk, input, now),
@@ -270,7 +270,7 @@ impl Receiving {
 
     /// The end, from outside: the octets that tell `reason` in this state. Before any header of the peer nobody
     /// understands an error, so the connection is cut (CLS-03).
-    pub fn fault(self, desk: &Desk, reason: Reason) -> Fault {
+    pub fn fault(self, desk: &ReceivingParams, reason: Reason) -> Fault {
         match self {
             Self::Greeting(Greeting { mut line, first, .. }) => match first && reason.is(Class::Unheard) {
                 true => Fault::silent(reason),
@@ -319,7 +319,7 @@ impl Receiving {
 }
 
 impl Open {
-    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    fn step(self, desk: &ReceivingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) => self.element(desk, frame, now),
             Input::Ruled(Claim { pair, by: ClaimBasis::Key { .. } }, ruling) => {
@@ -341,7 +341,7 @@ impl Open {
         }
     }
 
-    fn element(self, desk: &Desk, frame: Frame, now: Instant) -> Stepped {
+    fn element(self, desk: &ReceivingParams, frame: Frame, now: Instant) -> Stepped {
         if frame.head().kind() != Kind::Other {
             return self.stay(vec![Effect::Pass(frame)]);
         }
@@ -386,7 +386,7 @@ impl Open {
     }
 
     /// TLS-02 to TLS-04: known by its name; what else is written in it means nothing.
-    fn starttls(self, desk: &Desk, now: Instant) -> Stepped {
+    fn starttls(self, desk: &ReceivingParams, now: Instant) -> Stepped {
         if desk.facing == Facing::Backend || self.line.secured.is_some() {
             return Err(Fault::worded(Reason::BadStarttls, &format!("<failure xmlns='{}'/>", names::TLS)));
         }
@@ -395,7 +395,7 @@ impl Open {
         Ok((Receiving::Upgrading(upgrading), vec![send(proceed), Effect::Upgrade]))
     }
 
-    fn auth(mut self, desk: &Desk, element: &Element) -> Stepped {
+    fn auth(mut self, desk: &ReceivingParams, element: &Element) -> Stepped {
         self.line.claims();
         let (Some(from), Some(to)) = (self.from.clone(), self.to.clone()) else {
             return self.sasl_failed(desk, SaslCondition::InvalidMechanism);
@@ -412,7 +412,7 @@ impl Open {
     }
 
     /// EXT-07: the stream stays open for dialback until the attempts are used up.
-    fn sasl_failed(mut self, desk: &Desk, condition: SaslCondition) -> Stepped {
+    fn sasl_failed(mut self, desk: &ReceivingParams, condition: SaslCondition) -> Stepped {
         self.line.failures = self.line.failures.saturating_add(1);
         if self.line.failures >= desk.sasl_attempts {
             return Err(Fault::told(Reason::TooManySasl, sasl::failure(condition).as_bytes()));
@@ -420,7 +420,7 @@ impl Open {
         self.stay(vec![send(sasl::failure(condition)), Effect::Refused(Reason::SaslRefused)])
     }
 
-    fn dialback(mut self, desk: &Desk, frame: &Frame) -> Stepped {
+    fn dialback(mut self, desk: &ReceivingParams, frame: &Frame) -> Stepped {
         match dialback::read(frame) {
             Ok(Dialback::Claim { pair, key }) => {
                 self.written.note(frame, &pair);
@@ -460,7 +460,7 @@ impl Open {
         }
     }
 
-    fn ruled(mut self, desk: &Desk, pair: &Pair, ruling: Ruling) -> Stepped {
+    fn ruled(mut self, desk: &ReceivingParams, pair: &Pair, ruling: Ruling) -> Stepped {
         let written = self.written.take(pair);
         let claimed = |valid: bool| match &written {
             Some((from, to)) => dialback::write_claimed_as((from, to), valid),

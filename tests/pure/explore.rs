@@ -23,7 +23,9 @@ use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side};
 use gatehouse::stream::initiating::{self, Errand, Initiating, Terms};
 use gatehouse::stream::management::{Count, Manage, Taken};
-use gatehouse::stream::receiving::{self, Claim, ClaimBasis, Desk, Offer, Receiving, Ruling, Vouch};
+use gatehouse::stream::receiving::{
+    self, Claim, ClaimBasis, Offer, Receiving, ReceivingParams, Ruling, Vouch,
+};
 use gatehouse::stream::{KeyAnswer, KeyCheck, Keyring, StreamIds, opening};
 use gatehouse::xml::{Content, Framer, Limits, Token};
 use laws::*;
@@ -36,8 +38,8 @@ fn at_most_one_error_then_the_tag(octets: &Bytes) -> bool {
 
 // -- the receiving machine, completely
 
-fn desk() -> Desk {
-    Desk {
+fn desk() -> ReceivingParams {
+    ReceivingParams {
         facing: Facing::Public,
         counts: true,
         default_domain: None,

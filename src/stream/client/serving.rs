@@ -25,7 +25,7 @@ use binding::barred;
 
 /// What it is for its whole life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Desk {
+pub struct ServingParams {
     /// The domain for the headers of errors where the client named none of ours (STR-06).
     pub default_domain: Option<Domain>,
     /// Guesses before the stream ends (C2S-11).
@@ -222,7 +222,7 @@ pub struct Bound {
 
 impl Serving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
-    pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
+    pub fn new(desk: &ServingParams, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line { ids, secured: secured.is_some(), shown, domain: None, own: None };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, ready: None })
@@ -237,7 +237,7 @@ impl Serving {
     ///
     /// # Errors
     /// The end of the stream.
-    pub fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    pub fn step(self, desk: &ServingParams, input: Input, now: Instant) -> Stepped {
         // TLS-20, CLS-01: the client's own end has the same meaning wherever a stream is open.
         match (self, input) {
             (Self::Greeting(state), input) => state.step(desk, input),
@@ -283,7 +283,7 @@ impl Serving {
 
     /// The end, from outside: the octets that tell `reason` in this state. Before any header of the client nobody
     /// understands an error, so the connection is cut (CLS-03).
-    pub fn fault(self, desk: &Desk, reason: Reason) -> Fault {
+    pub fn fault(self, desk: &ServingParams, reason: Reason) -> Fault {
         match self {
             Self::Greeting(state) => state.fault(desk, reason),
             // TLS-20: no XML while a handshake runs or after it failed.
@@ -293,7 +293,7 @@ impl Serving {
     }
 
     /// The same for a stanza of a client that is bound, in these words (XML-17).
-    pub fn fault_saying(self, desk: &Desk, reason: Reason, words: &str) -> Fault {
+    pub fn fault_saying(self, desk: &ServingParams, reason: Reason, words: &str) -> Fault {
         match self {
             Self::Greeting(_) | Self::Upgrading(_) => self.fault(desk, reason),
             _ => Fault::saying(reason, words),
@@ -353,7 +353,7 @@ impl Serving {
 }
 
 impl Clear {
-    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    fn step(self, desk: &ServingParams, input: Input, now: Instant) -> Stepped {
         match input {
             // TLS-02: known by its name; what else is written in it means nothing.
             Input::Element(frame) if frame.is(names::TLS, "starttls") => {
@@ -374,7 +374,7 @@ impl Clear {
 }
 
 impl Upgrading {
-    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    fn step(self, desk: &ServingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.

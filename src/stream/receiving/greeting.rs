@@ -3,13 +3,13 @@
 use super::super::fault::Fault;
 use super::super::features::{self, Offering};
 use super::super::opening;
-use super::{Desk, Effect, Greeting, Input, Line, Offer, Open, Receiving, Stepped, Written};
+use super::{Effect, Greeting, Input, Line, Offer, Open, Receiving, ReceivingParams, Stepped, Written};
 use crate::jid::{AddressError, Domain};
 use crate::reason::{Class, Facing, Reason};
 use crate::xml::Header;
 
 impl Greeting {
-    pub(super) fn step(self, desk: &Desk, input: Input) -> Stepped {
+    pub(super) fn step(self, desk: &ReceivingParams, input: Input) -> Stepped {
         match input {
             Input::Header(header, offer) => self.greet(desk, &header, offer),
             Input::Expired => Err(Receiving::Greeting(self).fault(desk, Reason::HeaderTimeout)),
@@ -20,7 +20,7 @@ impl Greeting {
         }
     }
 
-    pub(super) fn greet(self, desk: &Desk, header: &Header, offer: Offer) -> Stepped {
+    pub(super) fn greet(self, desk: &ReceivingParams, header: &Header, offer: Offer) -> Stepped {
         let mut line = self.line;
         let modern = header.version.is_some_and(|(major, _)| major >= 1);
         let from = domain(header.from.as_deref());
@@ -76,7 +76,12 @@ impl Greeting {
 }
 
 /// STR-06 to STR-09: what is wrong with the addresses of a header; hosted names are told by the relay through `offer`.
-pub(super) fn header_fault(desk: &Desk, from: &Named, to: &Named, offer: &Offer) -> Option<Reason> {
+pub(super) fn header_fault(
+    desk: &ReceivingParams,
+    from: &Named,
+    to: &Named,
+    offer: &Offer,
+) -> Option<Reason> {
     match desk.facing {
         // The names of its header decide nothing (DB-62), so that one that is none costs no pair on the stream.
         Facing::Backend => offer.refused,
@@ -98,7 +103,11 @@ pub(super) fn domain(text: Option<&str>) -> Named {
     }
 }
 
-pub(super) fn hosted_or_default(to: &Option<Domain>, desk: &Desk, offer: &Offer) -> Option<Domain> {
+pub(super) fn hosted_or_default(
+    to: &Option<Domain>,
+    desk: &ReceivingParams,
+    offer: &Offer,
+) -> Option<Domain> {
     // STR-06: never an echo of the unknown name.
     let unknown = [Some(Reason::HostGone), Some(Reason::HostUnknown)].contains(&offer.refused);
     to.clone().filter(|_| !unknown).or_else(|| desk.default_domain.clone())
@@ -106,7 +115,7 @@ pub(super) fn hosted_or_default(to: &Option<Domain>, desk: &Desk, offer: &Offer)
 
 /// Our answering header, and its id.
 pub(super) fn greeting(
-    desk: &Desk,
+    desk: &ReceivingParams,
     line: &mut Line,
     from: Option<Domain>,
     to: Option<&Domain>,

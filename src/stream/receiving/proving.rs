@@ -7,14 +7,14 @@ use bytes::Bytes;
 use super::super::fault::Fault;
 use super::super::sasl;
 use super::{
-    Bidi, ClaimBasis, Desk, Effect, Greeting, Input, Line, Proving, Receiving, Ruling, Stepped, Upgrading,
-    send,
+    Bidi, ClaimBasis, Effect, Greeting, Input, Line, Proving, Receiving, ReceivingParams, Ruling, Stepped,
+    Upgrading, send,
 };
 use crate::reason::{Reason, SaslCondition};
 use crate::xml::CLOSE;
 
 impl Proving {
-    pub(super) fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(self, desk: &ReceivingParams, input: Input, now: Instant) -> Stepped {
         let Self { mut open, pair } = self;
         match input {
             Input::Ruled(claim, ruling) if claim.by == ClaimBasis::External && claim.pair == pair => {
@@ -48,7 +48,7 @@ impl Proving {
 }
 
 impl Upgrading {
-    pub(super) fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(self, desk: &ReceivingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.

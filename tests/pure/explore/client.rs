@@ -37,8 +37,8 @@ fn rules() -> Rules {
 
 // -- the server towards the client, completely
 
-fn desk() -> serving::Desk {
-    serving::Desk {
+fn desk() -> serving::ServingParams {
+    serving::ServingParams {
         default_domain: None,
         sasl_attempts: 2,
         binds: 2,

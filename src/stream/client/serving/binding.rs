@@ -7,15 +7,15 @@ use bytes::Bytes;
 
 use super::super::{Ask, Own, Word};
 use super::{
-    Binding, Bound, Desk, Effect, Input, Serving, Stepped, bad_starttls, is_legacy_auth, is_management,
-    misplaced, no_compression, unexpected, without_from,
+    Binding, Bound, Effect, Input, Serving, ServingParams, Stepped, bad_starttls, is_legacy_auth,
+    is_management, misplaced, no_compression, unexpected, without_from,
 };
 use crate::reason::Reason;
 use crate::stream::fault::Fault;
 use crate::xml::{Frame, Kind, names};
 
 impl Binding {
-    pub(super) fn step(mut self, desk: &Desk, input: Input) -> Stepped {
+    pub(super) fn step(mut self, desk: &ServingParams, input: Input) -> Stepped {
         match input {
             Input::Element(frame) => self.element(desk, &frame),
             Input::Space | Input::Tried(_) => Ok((Serving::Binding(self), Vec::new())),
@@ -33,7 +33,7 @@ impl Binding {
         }
     }
 
-    fn element(mut self, desk: &Desk, frame: &Frame) -> Stepped {
+    fn element(mut self, desk: &ServingParams, frame: &Frame) -> Stepped {
         let head = frame.head();
         if is_legacy_auth(frame) {
             return Err(Fault::told(Reason::LegacyAuth, b""));

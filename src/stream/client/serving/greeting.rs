@@ -1,7 +1,7 @@
 //! The first header of a client: which domain is meant, and what is offered to it.
 
 use super::super::opening_of;
-use super::{Clear, Desk, Effect, Greeting, Input, Serving, Stepped, Waiting};
+use super::{Clear, Effect, Greeting, Input, Serving, ServingParams, Stepped, Waiting};
 use crate::jid::{Domain, Jid};
 use crate::reason::{Class, Reason};
 use crate::stream::fault::Fault;
@@ -9,7 +9,7 @@ use crate::stream::features;
 use crate::xml::Header;
 
 impl Greeting {
-    pub(super) fn step(mut self, desk: &Desk, input: Input) -> Stepped {
+    pub(super) fn step(mut self, desk: &ServingParams, input: Input) -> Stepped {
         match input {
             Input::Header(header, served) => self.greet(desk, &header, served),
             Input::Offered(offer) => {
@@ -26,7 +26,7 @@ impl Greeting {
         }
     }
 
-    pub(super) fn fault(mut self, desk: &Desk, reason: Reason) -> Fault {
+    pub(super) fn fault(mut self, desk: &ServingParams, reason: Reason) -> Fault {
         if self.line.own.is_none() && reason.is(Class::Unheard) {
             return Fault::silent(reason);
         }
@@ -35,7 +35,7 @@ impl Greeting {
         Fault::told(reason, &opening_of(domain, None, &id))
     }
 
-    pub(super) fn greet(self, desk: &Desk, header: &Header, served: Result<(), Reason>) -> Stepped {
+    pub(super) fn greet(self, desk: &ServingParams, header: &Header, served: Result<(), Reason>) -> Stepped {
         let Self { mut line, ready, .. } = self;
         let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok()).filter(|_| served.is_ok());
         let id = line.ids.issue();

@@ -8,7 +8,7 @@ use super::super::features::goes_with_bind;
 use super::super::login::{self, Profile, Shown};
 use super::super::{Ask, Cause, Granted, Mechanism, Own, Wants, Word};
 use super::{
-    Bound, Desk, Effect, Exchange, Greeting, Input, Login, Registering, Serving, Stepped, Waiting,
+    Bound, Effect, Exchange, Greeting, Input, Login, Registering, Serving, ServingParams, Stepped, Waiting,
     bad_starttls, is_legacy_auth, is_management, misplaced, no_compression, send, unexpected, without_from,
 };
 use crate::reason::{Reason, SaslCondition};
@@ -16,7 +16,7 @@ use crate::stream::fault::Fault;
 use crate::xml::{Element, Frame, Kind, escape_attr, names};
 
 impl Login {
-    pub(super) fn step(mut self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(mut self, desk: &ServingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) => self.element(desk, &frame),
             // C2S-19.
@@ -48,7 +48,7 @@ impl Login {
         self.exchange.as_ref().is_some_and(|exchange| exchange.profile == Profile::Sasl2)
     }
 
-    fn element(self, desk: &Desk, frame: &Frame) -> Stepped {
+    fn element(self, desk: &ServingParams, frame: &Frame) -> Stepped {
         let head = frame.head();
         if head.kind() != Kind::Other {
             return self.stanza(frame);
@@ -118,7 +118,7 @@ impl Login {
         }
     }
 
-    fn auth(mut self, desk: &Desk, element: &Element) -> Stepped {
+    fn auth(mut self, desk: &ServingParams, element: &Element) -> Stepped {
         let profile = Profile::of(&element.namespace).unwrap_or(Profile::Sasl);
         let mechanism = element.attr("mechanism").and_then(Mechanism::parse);
         // C2S-06: hiding alone is not enforcement.
@@ -184,7 +184,7 @@ impl Login {
     }
 
     /// C2S-10: an answer or an abort needs an exchange of its own vocabulary.
-    fn reply(mut self, desk: &Desk, profile: Profile, element: &Element) -> Stepped {
+    fn reply(mut self, desk: &ServingParams, profile: Profile, element: &Element) -> Stepped {
         let aborts = element.name == "abort";
         let exchange = match &self.exchange {
             Some(exchange) if exchange.profile == profile => exchange.clone(),
@@ -218,7 +218,7 @@ impl Login {
     }
 
     /// A refusal of ours. An exchange that is under way is ended with the backend first.
-    fn refuse(mut self, desk: &Desk, profile: Profile, condition: SaslCondition) -> Stepped {
+    fn refuse(mut self, desk: &ServingParams, profile: Profile, condition: SaslCondition) -> Stepped {
         let reason = match condition {
             SaslCondition::InvalidMechanism => Reason::MechanismNotOffered,
             _ => Reason::LoginUnfit,
@@ -236,7 +236,7 @@ impl Login {
     /// strongest first, and a server may know an account by one of them alone.
     fn failed(
         mut self,
-        desk: &Desk,
+        desk: &ServingParams,
         guess: Option<Mechanism>,
         failure: Bytes,
         mut effects: Vec<Effect>,
@@ -261,7 +261,7 @@ impl Login {
         self.stay(effects)
     }
 
-    fn word(mut self, desk: &Desk, word: Word, octets: Bytes, now: Instant) -> Stepped {
+    fn word(mut self, desk: &ServingParams, word: Word, octets: Bytes, now: Instant) -> Stepped {
         let Some(exchange) = self.exchange.clone() else {
             return match word {
                 Word::Registered if self.registering == Registering::Due => {
@@ -299,7 +299,7 @@ impl Login {
     /// C2S-12, C2S-13: the backend's own word, in an exchange that this client started.
     fn granted(
         self,
-        desk: &Desk,
+        desk: &ServingParams,
         exchange: Exchange,
         granted: Granted,
         octets: Bytes,
