@@ -15,7 +15,7 @@ use crate::net::Begun;
 use crate::reason::{Cause, Detail, Flow, Reason};
 use crate::run::websocket::{Frames, Socket};
 use crate::run::{BoxIo, Failure, Tools, now, turn};
-use crate::stream::secured::{Facts, Secured, TlsVersion};
+use crate::stream::secured::{ChannelFacts, Secured, TlsVersion};
 use crate::tls::{Ahead, Alpn};
 use crate::xml::{Content, Limits, Opening};
 
@@ -145,7 +145,7 @@ impl Entrance {
 
 /// The channel of who comes through a proxy that ends TLS: the operator says that there is one, and nobody says more.
 fn behind_proxy() -> Secured {
-    Secured::from(Facts {
+    Secured::from(ChannelFacts {
         version: TlsVersion::AtProxy,
         certificate: None,
         alpn: None,

@@ -159,7 +159,7 @@ pub struct Caller {
     /// Its channel.
     pub secured: Option<Secured>,
     /// What was verified of it.
-    pub facts: Option<proxy::Facts>,
+    pub facts: Option<proxy::ProvenPeer>,
 }
 
 /// The candidates that are left of a destination.

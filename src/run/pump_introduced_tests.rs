@@ -2,7 +2,7 @@
 
 use super::back::{answers, both_ways};
 use super::*;
-use crate::net::proxy::Facts;
+use crate::net::proxy::ProvenPeer;
 use crate::run::courier;
 use crate::run::tests::Callers;
 
@@ -13,9 +13,9 @@ fn last(callers: &Callers, many: usize) -> Arc<crate::run::Caller> {
     callers.last().unwrap().clone().unwrap()
 }
 
-fn facts(method: &str) -> Option<Facts> {
+fn facts(method: &str) -> Option<ProvenPeer> {
     let (domain, method) = ("friend.example".to_owned(), method.to_owned());
-    Some(Facts { domain, method, rule: "default".to_owned() })
+    Some(ProvenPeer { domain, method, rule: "default".to_owned() })
 }
 
 // What couriers bring is that server's, as on the stream of its own: while it stands, and when it is no more.

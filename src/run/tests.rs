@@ -14,7 +14,7 @@ use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Polic
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::stream::secured::{Certificate, Chain, Facts, PresentedName, RevocationCheck, Root, Trust};
+use crate::stream::secured::{Certificate, Chain, ChannelFacts, PresentedName, RevocationCheck, Root, Trust};
 use crate::stream::{Keyring, Keyrings, TlsVersion};
 
 pub(crate) fn domain(s: &str) -> Domain {
@@ -109,7 +109,7 @@ impl Route for Pipes {
 
 /// A channel whose other end has a certificate for this domain, from an authority that everybody trusts.
 pub(crate) fn secured(name: &str) -> Secured {
-    Secured::from(Facts {
+    Secured::from(ChannelFacts {
         version: TlsVersion::V13,
         certificate: Some(Certificate {
             fingerprint: "ab".repeat(32),

@@ -25,7 +25,8 @@ pub use keyring::{Clock, Keyring, Keyrings};
 pub use proof::Proof;
 pub use receiving::Receiving;
 pub use secured::{
-    Certificate, Chain, Facts, PresentedName, RevocationCheck, Root, Secured, TlsVersion, Trust, TrustFault,
+    Certificate, Chain, ChannelFacts, PresentedName, RevocationCheck, Root, Secured, TlsVersion, Trust,
+    TrustFault,
 };
 
 use std::fmt;

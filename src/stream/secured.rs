@@ -17,30 +17,30 @@ use crate::stream::evidence::Evidence;
 /// What is known of a channel once TLS stands. Everybody who asks has the same facts in hand, at the price of one pointer;
 /// whoever changes one has his own from then on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Secured(Arc<Facts>);
+pub struct Secured(Arc<ChannelFacts>);
 
-impl From<Facts> for Secured {
-    fn from(facts: Facts) -> Self {
+impl From<ChannelFacts> for Secured {
+    fn from(facts: ChannelFacts) -> Self {
         Self(Arc::new(facts))
     }
 }
 
 impl Deref for Secured {
-    type Target = Facts;
-    fn deref(&self) -> &Facts {
+    type Target = ChannelFacts;
+    fn deref(&self) -> &ChannelFacts {
         &self.0
     }
 }
 
 impl DerefMut for Secured {
-    fn deref_mut(&mut self) -> &mut Facts {
+    fn deref_mut(&mut self) -> &mut ChannelFacts {
         Arc::make_mut(&mut self.0)
     }
 }
 
 /// The facts themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Facts {
+pub struct ChannelFacts {
     /// The version agreed on.
     pub version: TlsVersion,
     /// The peer's certificate, where it showed one.
@@ -58,7 +58,7 @@ pub struct Facts {
     pub evidence: Vec<Evidence>,
 }
 
-impl Facts {
+impl ChannelFacts {
     /// What was found for this very domain; none: nobody has looked.
     pub fn evidence(&self, domain: &Domain) -> Option<&Evidence> {
         self.evidence.iter().find(|evidence| evidence.domain == *domain)

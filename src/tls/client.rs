@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use crate::jid::Domain;
 use crate::stream::dane::Published;
 use crate::stream::evidence::Evidence;
-use crate::stream::secured::{Facts, Secured};
+use crate::stream::secured::{ChannelFacts, Secured};
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::{Certificates, Identity};
 use crate::tls::verify::{AnyChain, TrustStore};
@@ -106,7 +106,7 @@ impl Connector {
         ahead.settle(version);
         let chain = session.peer_certificates().unwrap_or_default();
         let certificate = self.trust.describe(chain, UnixTime::now());
-        let secured = Secured::from(Facts {
+        let secured = Secured::from(ChannelFacts {
             version,
             evidence: vec![Evidence {
                 host: published.host.clone(),

@@ -14,7 +14,7 @@ use rustls_pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::jid::Domain;
-use crate::stream::secured::{Facts, Secured, TlsVersion};
+use crate::stream::secured::{ChannelFacts, Secured, TlsVersion};
 use crate::tls::channel::Hello;
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::{Certificates, Identity};
@@ -167,7 +167,7 @@ impl Acceptor {
         stream.ahead().settle(version);
         let session = stream.session();
         let chain = session.peer_certificates().unwrap_or_default();
-        let secured = Secured::from(Facts {
+        let secured = Secured::from(ChannelFacts {
             version,
             // By what holds now: a reload may have come while the handshake ran (CRT-12).
             certificate: if is_client {

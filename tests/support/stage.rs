@@ -14,7 +14,7 @@ use gatehouse::relay::{
     Side, StreamLimits, Timeouts,
 };
 use gatehouse::stream::{
-    Certificate, Chain, Facts, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Root, Secured,
+    Certificate, Chain, ChannelFacts, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Root, Secured,
     TlsVersion, Trust, TrustFault,
 };
 use gatehouse::xml::{Content, Framer, Limits};
@@ -77,7 +77,7 @@ pub fn home() -> Home {
 
 /// Facts of a channel whose peer shows a trusted certificate for these names; none for no certificate.
 pub fn secured(sni: &str, names: &[&str]) -> Secured {
-    Secured::from(Facts {
+    Secured::from(ChannelFacts {
         version: TlsVersion::V13,
         certificate: (!names.is_empty()).then(|| Certificate {
             fingerprint: "00".repeat(32),

@@ -21,7 +21,7 @@ pub struct Outgoing {
     /// The client's TLS; none writes no value about it.
     pub tls: Option<ClientTls>,
     /// What was found out about whom the connection stands in for; none writes nothing of it.
-    pub facts: Option<Facts>,
+    pub facts: Option<ProvenPeer>,
     /// Whether to add a checksum.
     pub checksum: Checksum,
 }
@@ -39,7 +39,7 @@ pub struct ClientTls {
 
 /// What was verified, in the values that the specification leaves to applications (PP2_TYPE_MIN_CUSTOM and up).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct ProvenPeer {
     /// 0xE0: the domain that was proven.
     pub domain: String,
     /// 0xE1: how.
@@ -105,7 +105,7 @@ pub fn v2(outgoing: &Outgoing) -> Option<Vec<u8>> {
         tlv(&mut value, SSL_CIPHER, Some(tls.cipher.as_bytes()))?;
         tlv(&mut header, SSL, Some(&value))?;
     }
-    if let Some(Facts { domain, method, rule }) = &outgoing.facts {
+    if let Some(ProvenPeer { domain, method, rule }) = &outgoing.facts {
         for (kind, value) in [(DOMAIN, domain), (METHOD, method), (RULE, rule)] {
             tlv(&mut header, kind, Some(value.as_bytes()))?;
         }

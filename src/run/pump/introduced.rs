@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::Caller;
 use super::Pump;
 use crate::jid::Domain;
-use crate::net::proxy::Facts;
+use crate::net::proxy::ProvenPeer;
 use crate::policy::RuleName;
 use crate::relay::{Destination, FarId, Side};
 use crate::stream::{Method, Pair};
@@ -39,7 +39,7 @@ pub(super) fn brings(pump: &mut Pump, pair: &Pair) -> Arc<Caller> {
 }
 
 /// Who has called us.
-fn caller(pump: &Pump, facts: Option<Facts>) -> Caller {
+fn caller(pump: &Pump, facts: Option<ProvenPeer>) -> Caller {
     Caller {
         from: pump.meta.peer.map(|peer| peer.ip()),
         ends: pump.meta.peer.zip(pump.meta.local),
@@ -50,7 +50,7 @@ fn caller(pump: &Pump, facts: Option<Facts>) -> Caller {
 }
 
 /// Whom we have called, and who sends something back (XEP-0288).
-fn called(pump: &Pump, pair: &Pair, facts: Option<Facts>) -> Caller {
+fn called(pump: &Pump, pair: &Pair, facts: Option<ProvenPeer>) -> Caller {
     let leg = pump.legs.fars.ids().next().and_then(|id| Some((id, &pump.legs.fars.get(id)?.leg)));
     let mut secured = leg.and_then(|(id, _)| pump.relay.channel(Side::Far(id))).cloned();
     if let Some(secured) = &mut secured {
@@ -62,6 +62,6 @@ fn called(pump: &Pump, pair: &Pair, facts: Option<Facts>) -> Caller {
     Caller { from, ends, name: pump.meta.id.to_string(), secured, facts }
 }
 
-fn facts((domain, method, rule): (Domain, Method, RuleName)) -> Facts {
-    Facts { domain: domain.to_string(), method: method.label().to_owned(), rule: rule.to_string() }
+fn facts((domain, method, rule): (Domain, Method, RuleName)) -> ProvenPeer {
+    ProvenPeer { domain: domain.to_string(), method: method.label().to_owned(), rule: rule.to_string() }
 }

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gatehouse::net::proxy::{
-    Addresses, Checksum, ClientTls, Facts, Header, Outgoing, ProxyFault, Reader, v1, v2,
+    Addresses, Checksum, ClientTls, Header, Outgoing, ProvenPeer, ProxyFault, Reader, v1, v2,
 };
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -101,7 +101,7 @@ fn written(header: &Header) {
                 cipher: "TLS_AES_128_GCM_SHA256".into(),
                 certified: checksum == Checksum::Added,
             }),
-            facts: header.authority.clone().filter(|name| name.len() < 500).map(|name| Facts {
+            facts: header.authority.clone().filter(|name| name.len() < 500).map(|name| ProvenPeer {
                 domain: name.clone(),
                 method: "dialback".into(),
                 rule: name,
