@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-pub use self::record::{Fate, Gone, Look, Named, Peer, PeerChange, Seen, Settled, Sight, Waiting};
+pub use self::record::{ChangeFate, Gone, Look, Named, Peer, PeerChange, Seen, Settled, Sight, Waiting};
 use crate::jid::Domain;
 use crate::policy::{Faces, KeyDigest, Known};
 use crate::reason::{Outcome, escaped};
@@ -56,7 +56,7 @@ impl Peers {
             false => peer.passes(&sight.look, now),
             true => peer.waits(&sight.look, now),
         };
-        let fate = if held { Fate::Held } else { Fate::Noted };
+        let fate = if held { ChangeFate::Held } else { ChangeFate::Noted };
         let change = (!what.is_empty())
             .then(|| peer.note(PeerChange { at: now, what, before, after: sight.look.clone(), fate }));
         self.unwritten = true;
@@ -78,7 +78,7 @@ impl Peers {
         key: Option<&str>,
         now: Timestamp,
     ) -> Result<Vec<Settled>, String> {
-        self.settle(domain, key, now, Fate::Approved)
+        self.settle(domain, key, now, ChangeFate::Approved)
     }
 
     /// What waits of this domain is forgotten; if it comes again, it is told anew.
@@ -91,7 +91,7 @@ impl Peers {
         key: Option<&str>,
         now: Timestamp,
     ) -> Result<Vec<Settled>, String> {
-        self.settle(domain, key, now, Fate::Dismissed)
+        self.settle(domain, key, now, ChangeFate::Dismissed)
     }
 
     /// What is known of this domain is so no more: all of it, or what has this key. Where anything else is known of a pair, it waits as a change
@@ -105,7 +105,7 @@ impl Peers {
         key: Option<&str>,
         now: Timestamp,
     ) -> Result<Vec<Settled>, String> {
-        self.settle(domain, key, now, Fate::Forgotten)
+        self.settle(domain, key, now, ChangeFate::Forgotten)
     }
 
     fn settle(
@@ -113,7 +113,7 @@ impl Peers {
         domain: &Domain,
         key: Option<&str>,
         now: Timestamp,
-        fate: Fate,
+        fate: ChangeFate,
     ) -> Result<Vec<Settled>, String> {
         let wanted = match key {
             None => None,
@@ -128,7 +128,7 @@ impl Peers {
         let of = |(pair, peer): &(&Pair, &Peer)| peer.remote(pair) == domain && takes(peer);
         let meant: Vec<Pair> = self.all.iter().filter(of).map(|(pair, _)| pair.clone()).collect();
         if meant.is_empty() {
-            let is_so = if fate == Fate::Forgotten { "is known" } else { "waits" };
+            let is_so = if fate == ChangeFate::Forgotten { "is known" } else { "waits" };
             return Err(match key {
                 None => {
                     format!(
@@ -142,7 +142,7 @@ impl Peers {
             });
         }
         let several = |pair: &Pair| self.all.get(pair).is_some_and(|peer| peer.waiting.len() > 1);
-        if fate == Fate::Approved && wanted.is_none() && meant.iter().any(several) {
+        if fate == ChangeFate::Approved && wanted.is_none() && meant.iter().any(several) {
             let keys = meant.iter().filter_map(|pair| self.all.get(pair)).flat_map(|peer| &peer.waiting);
             let keys: BTreeSet<String> = keys.map(|waiting| waiting.look.key()).collect();
             let keys: Vec<String> = keys.into_iter().collect();
@@ -325,8 +325,8 @@ impl Peers {
 }
 
 /// Where the keys stand that may be named.
-fn keys_of(domain: &Domain, fate: Fate) -> String {
-    let behind = if fate == Fate::Forgotten { "`proven by`" } else { "WAITS" };
+fn keys_of(domain: &Domain, fate: ChangeFate) -> String {
+    let behind = if fate == ChangeFate::Forgotten { "`proven by`" } else { "WAITS" };
     format!(
         "write it as `gatehouse peers --domain {domain}` shows it behind {behind}, or `none` for no certificate"
     )

@@ -62,7 +62,7 @@ fn a_change_is_told_once() {
     let (one, other) = (look(Identity::Certificate, 1), look(Identity::Certificate, 2));
     assert_eq!(peers.saw(&sight("partner.example", one.clone()), at(0)), None, "the first is no change");
     let change = peers.saw(&sight("partner.example", other.clone()), at(1)).unwrap();
-    assert_eq!((change.what, change.fate), (vec![Drift::Key], Fate::Noted));
+    assert_eq!((change.what, change.fate), (vec![Drift::Key], ChangeFate::Noted));
     assert_eq!((change.before, change.after), (one.clone(), other.clone()));
     for n in 2..10 {
         let shown = if n % 2 == 0 { &one } else { &other };
@@ -109,7 +109,7 @@ fn what_is_held_waits_until_an_operator_says_what_it_is() {
     let key = |n| KeyDigest::new([n; 32]).to_string();
     peers.saw(&holding(look(Identity::Dialback, 1), Outcome::Allow), at(0));
     let change = peers.saw(&holding(look(Identity::Dialback, 2), Outcome::Deny), at(1)).unwrap();
-    assert_eq!((change.fate, &change.what[..]), (Fate::Held, &[Drift::Key][..]));
+    assert_eq!((change.fate, &change.what[..]), (ChangeFate::Held, &[Drift::Key][..]));
     assert_eq!(peers.saw(&holding(look(Identity::Dialback, 2), Outcome::Deny), at(2)), None, "told once");
     assert_eq!((peers.waiting().0, peers.list(None, 9).0[0].waiting[0].times), (1, 2));
     assert!(peers.approve(&domain("other.example"), None, at(3)).is_err());
@@ -163,9 +163,9 @@ fn what_is_forgotten_waits_until_it_is_approved_again() {
     assert!(no.contains("is known") && no.contains("behind `proven by`"), "{no}");
     let said = peers.forget(&partner, Some(&stolen.key()), at(2)).unwrap();
     assert_eq!((said.len(), &said[0].faces), (1, &vec![stolen.clone()]));
-    assert_eq!(said[0].peer.changes.last().unwrap().fate, Fate::Forgotten);
+    assert_eq!(said[0].peer.changes.last().unwrap().fate, ChangeFate::Forgotten);
     assert!(keeps_out(&peers, &stolen) && !keeps_out(&peers, &kept), "a renewal by the table");
-    assert_eq!(peers.saw(&holding(stolen.clone(), Outcome::Deny), at(3)).unwrap().fate, Fate::Held);
+    assert_eq!(peers.saw(&holding(stolen.clone(), Outcome::Deny), at(3)).unwrap().fate, ChangeFate::Held);
     peers.dismiss(&partner, None, at(4)).unwrap();
     assert!(keeps_out(&peers, &stolen), "what was said of it before still holds");
     peers.saw(&holding(stolen.clone(), Outcome::Deny), at(5)).unwrap();

@@ -9,7 +9,8 @@ use crate::config::Settings;
 use crate::filter::{self, Leaving, Outgoing, Refusal};
 use crate::jid::{Domain, Jid};
 use crate::policy::{
-    Explanation, Fate, Federate, Identity, KeyDigest, OfStanza, Permit, Policy, ShownKey, StanzaKind, Tls,
+    Explanation, Federate, Identity, KeyDigest, OfStanza, Permit, Policy, ShownKey, StanzaFate, StanzaKind,
+    Tls,
 };
 use crate::reason::{Direction, Reason};
 use crate::run::observe::capped;
@@ -136,13 +137,13 @@ fn judged(
 }
 
 /// What the filter makes of a stanza by the rule of its pair.
-fn fate(head: &Head, permit: &Permit) -> Fate {
+fn fate(head: &Head, permit: &Permit) -> StanzaFate {
     let rules = permit.stanzas();
     let refused = filter::refusal(head, rules);
     if refused.is_some() || permit.direction() == Direction::Inbound || rules.egress().is_none() {
-        return Fate { refused, leaves: None };
+        return StanzaFate { refused, leaves: None };
     }
-    let kept = |words: &str| Fate { refused: Some(Reason::KeptInside), leaves: Some(words.to_owned()) };
+    let kept = |words: &str| StanzaFate { refused: Some(Reason::KeptInside), leaves: Some(words.to_owned()) };
     let outgoing = Outgoing { rules, inward: None, language: None };
     match filter::inspect_outgoing(head, (None, false), &outgoing) {
         Ok(Leaving { edits, curtailed: true }) => {
@@ -153,13 +154,13 @@ fn fate(head: &Head, permit: &Permit) -> Fate {
             };
             let children = head.children().enumerate().filter(|(index, _)| cut.contains(index));
             let without: Vec<String> = children.map(|(_, child)| named(child)).collect();
-            Fate { refused: None, leaves: Some(format!("passes, without {}", without.join(", "))) }
+            StanzaFate { refused: None, leaves: Some(format!("passes, without {}", without.join(", "))) }
         }
         Err(Refusal::Withheld(None)) => kept("nothing leaves, and nobody is told"),
         Err(Refusal::Withheld(Some(_))) => kept("an error leaves in its place"),
         Err(Refusal::Bounce(Reason::KeptInside)) => kept("nothing leaves, and its sender is told"),
         // What else is wrong with it no rule says.
-        Ok(_) | Err(_) => Fate::default(),
+        Ok(_) | Err(_) => StanzaFate::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::record::{Fate, Gone, Look, Peer, PeerChange, Seen, Waiting, order};
+use super::record::{ChangeFate, Gone, Look, Peer, PeerChange, Seen, Waiting, order};
 use crate::policy::{Face, compare};
 
 /// What both know of one face.
@@ -78,7 +78,7 @@ impl Peer {
             .map(|(after, at)| {
                 let what = compare(&known, &after.face).drifts;
                 let before = before.clone().unwrap_or_else(|| after.clone());
-                PeerChange { at, what, before, after, fate: Fate::Held }
+                PeerChange { at, what, before, after, fate: ChangeFate::Held }
             })
             .collect();
         joined.changes = union(&joined.changes, &told);

@@ -55,7 +55,7 @@ fn faces_that_meet_are_judged_by_the_table() {
             order.iter().for_each(|n| meet(&mut nodes[*n], &mut store));
             let told: Vec<_> = nodes.iter_mut().flat_map(Peers::take_met).collect();
             assert_eq!(told.len(), *waits, "{partner} and {thief}");
-            assert!(told.iter().all(|(_, change)| change.fate == Fate::Held && change.after == *thief));
+            assert!(told.iter().all(|(_, change)| change.fate == ChangeFate::Held && change.after == *thief));
             for node in &mut nodes {
                 assert!(!keeps_out(node, partner), "{partner} and {thief}");
                 assert_eq!((keeps_out(node, thief), node.waiting().0), (*waits == 1, *waits));
@@ -100,7 +100,7 @@ fn what_was_given_up_for_a_stronger_proof_does_not_come_back() {
     let (mut nodes, mut store) = ([Peers::default(), Peers::default()], BTreeMap::new());
     comes(&mut nodes[0], &weak, 0);
     [0, 1].iter().for_each(|n| meet(&mut nodes[*n], &mut store));
-    assert_eq!(comes(&mut nodes[1], &strong, 5).unwrap().fate, Fate::Noted);
+    assert_eq!(comes(&mut nodes[1], &strong, 5).unwrap().fate, ChangeFate::Noted);
     [0, 1, 0, 1].iter().for_each(|n| meet(&mut nodes[*n], &mut store));
     assert!(nodes.iter().all(|node| (faces(node), node.waiting().0) == (1, 0) && keeps_out(node, &weak)));
     let (mut fresh, thief) = (Peers::default(), of(Identity::Certificate, "Other", 9));
@@ -120,7 +120,7 @@ fn two_within_one_moment_are_judged_one_after_the_other() {
     peers.saw(&holding(of(Identity::Certificate, "One", 1), Outcome::Allow), at(0));
     assert!(peers.take_news());
     let change = peers.saw(&holding(bare(), Outcome::Allow), at(0)).unwrap();
-    assert_eq!((change.fate, peers.waiting().0, peers.take_news()), (Fate::Held, 1, true));
+    assert_eq!((change.fate, peers.waiting().0, peers.take_news()), (ChangeFate::Held, 1, true));
     assert!(change.what.contains(&Drift::Method) && keeps_out(&peers, &bare()));
 }
 

@@ -169,7 +169,7 @@ impl Settled {
 /// What was made of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fate {
+pub enum ChangeFate {
     /// An operator has said that it is the partner.
     Approved,
     /// An operator has said that it is not.
@@ -182,7 +182,7 @@ pub enum Fate {
     Noted,
 }
 
-impl Fate {
+impl ChangeFate {
     /// The word in records.
     pub const fn label(self) -> &'static str {
         match self {
@@ -208,7 +208,7 @@ pub struct PeerChange {
     /// How it is.
     pub after: Look,
     /// What was made of it.
-    pub fate: Fate,
+    pub fate: ChangeFate,
 }
 
 impl Peer {
@@ -355,8 +355,8 @@ impl Peer {
     }
 
     /// Of what an operator may say this.
-    pub(super) fn open_to(&self, fate: Fate) -> impl Iterator<Item = &Look> {
-        let of_known = fate == Fate::Forgotten;
+    pub(super) fn open_to(&self, fate: ChangeFate) -> impl Iterator<Item = &Look> {
+        let of_known = fate == ChangeFate::Forgotten;
         let known = self.faces.iter().map(|seen| &seen.look).filter(move |_| of_known);
         known.chain(self.waiting.iter().map(|waiting| &waiting.look).filter(move |_| !of_known))
     }
@@ -366,12 +366,12 @@ impl Peer {
         &mut self,
         is_meant: impl Fn(&Look) -> bool,
         now: Timestamp,
-        fate: Fate,
+        fate: ChangeFate,
     ) -> Vec<Look> {
         let before = self.look().cloned();
         self.rise(now);
         let meant: Vec<Look> = self.open_to(fate).filter(|look| is_meant(look)).cloned().collect();
-        if fate == Fate::Forgotten {
+        if fate == ChangeFate::Forgotten {
             self.faces.retain(|seen| !is_meant(&seen.look));
         } else {
             self.waiting.retain(|waiting| !is_meant(&waiting.look));
@@ -380,11 +380,11 @@ impl Peer {
         let known = self.known();
         for look in &meant {
             let mut what = compare(&known, &look.face).drifts;
-            if fate == Fate::Approved {
+            if fate == ChangeFate::Approved {
                 let (look, approved) = (look.clone(), Some(now));
                 self.faces.push(Seen { look, first: now, last: now, approved });
             } else {
-                let forgotten = fate == Fate::Forgotten;
+                let forgotten = fate == ChangeFate::Forgotten;
                 self.goes(Gone { face: look.face.clone(), at: now, forgotten });
                 if what.is_empty() {
                     what.push(Drift::Key);

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Serialize;
 
 use self::stanza::Whole;
-pub use self::stanza::{Fate, OfStanza};
+pub use self::stanza::{OfStanza, StanzaFate};
 
 use super::Policy;
 use super::finding::Place;
@@ -285,7 +285,7 @@ impl Policy {
         question: &Federate<'_>,
         stanza: &str,
         sender: Option<&str>,
-        read: &dyn Fn(&Head, &Permit) -> Fate,
+        read: &dyn Fn(&Head, &Permit) -> StanzaFate,
     ) -> Result<Explanation, String> {
         let asked = self.of_patches(question);
         let frame = stanza_of(stanza, asked.flow).map_err(|why| format!("the stanza {why}"))?;

@@ -19,7 +19,7 @@ pub struct OfStanza<'a> {
 
 /// What becomes of a whole stanza by the rule of its pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fate {
+pub struct StanzaFate {
     /// Why it is refused, or does not leave; none: it passes.
     pub refused: Option<Reason>,
     /// What of it leaves, in words, where that is not all.
@@ -29,7 +29,7 @@ pub struct Fate {
 /// A whole stanza, and somebody who reads such.
 pub(super) struct Whole<'a> {
     pub(super) head: &'a Head,
-    pub(super) read: &'a dyn Fn(&Head, &Permit) -> Fate,
+    pub(super) read: &'a dyn Fn(&Head, &Permit) -> StanzaFate,
 }
 
 impl OfStanza<'_> {
@@ -44,8 +44,8 @@ impl OfStanza<'_> {
             (None, _) => (of_pair.for_stanza(self.kind, self.payload), None),
             (Some(_), None) => (of_pair, None),
             (Some(whole), Some(permit)) => match (whole.read)(whole.head, &permit) {
-                Fate { refused: None, leaves } => (of_pair, leaves),
-                Fate { refused: Some(reason), leaves } => {
+                StanzaFate { refused: None, leaves } => (of_pair, leaves),
+                StanzaFate { refused: Some(reason), leaves } => {
                     (Verdict::deny(reason, of_pair.rule, of_pair.place).with_beside(of_pair.beside), leaves)
                 }
             },

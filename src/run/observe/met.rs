@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::super::registry::Meta;
 use super::{Observe, capped, shown};
-use crate::peers::{Fate, Look, PeerChange, Peers, Sight};
+use crate::peers::{ChangeFate, Look, PeerChange, Peers, Sight};
 use crate::policy::{Drift, OnChange};
 use crate::reason::{Direction, Flow};
 use crate::relay::Event;
@@ -78,7 +78,7 @@ fn tell(observe: &Observe, met: &Met<'_>, in_log: bool, change: &PeerChange, now
     if in_log {
         let (what, relay) = (words.join(","), relay.as_deref().unwrap_or("at another node"));
         match fate {
-            Fate::Held => {
+            ChangeFate::Held => {
                 tracing::warn!(flow = %flow, pair, relay, rule, what, was = %before, is = %after,
                     "a peer proves itself in another way, and waits for `gatehouse peers approve`")
             }
