@@ -37,7 +37,7 @@ use crate::run::quarantine::Exchanged;
 use crate::run::registry::Phase;
 use crate::run::{self, now};
 use crate::status;
-use crate::store::{Fault, Said, Store};
+use crate::store::{Said, Store, StoreFault};
 
 /// What the others have this node do.
 #[async_trait]
@@ -164,7 +164,7 @@ impl Cluster {
         self.rounds.send_modify(|rounds| *rounds = rounds.saturating_add(1));
     }
 
-    async fn exchanged(self: &Arc<Self>, store: &mut Store, here: &Arc<dyn Here>) -> Result<(), Fault> {
+    async fn exchanged(self: &Arc<Self>, store: &mut Store, here: &Arc<dyn Here>) -> Result<(), StoreFault> {
         let tools = here.reloader().tools();
         if let Some(secret) = here.reloader().account_secret() {
             tools.bounds.logins.shared().share(secret);
@@ -237,7 +237,7 @@ impl Cluster {
         foreign += self.peers.share(store, &tools).await?;
         match foreign {
             0 => Ok(()),
-            count => Err(Fault::unread(count)),
+            count => Err(StoreFault::unread(count)),
         }
     }
 
@@ -343,10 +343,10 @@ impl Cluster {
     }
 
     /// Tells what has changed.
-    fn came_out(&self, here: &dyn Here, fault: Option<Fault>) {
+    fn came_out(&self, here: &dyn Here, fault: Option<StoreFault>) {
         let observe = Arc::clone(&here.reloader().tools().observe);
         let own = self.card(here);
-        let up = !matches!(fault, Some(Fault::Silent(_) | Fault::Refused(_)));
+        let up = !matches!(fault, Some(StoreFault::Silent(_) | StoreFault::Refused(_)));
         let trouble = fault.map(|fault| fault.to_string());
         let mut state = self.held();
         if state.trouble.is_some() != trouble.is_some() {

@@ -12,7 +12,7 @@ use redis::{
 };
 
 use super::shards::Shards;
-use super::{After, Fault, Heard, Layout, Noted, Params, Said};
+use super::{After, Heard, Layout, Noted, Params, Said, StoreFault};
 
 /// The store, as one node sees it.
 pub struct Store {
@@ -46,7 +46,7 @@ impl Store {
         events_after: &After,
         counts_after: &After,
         quarantine: bool,
-    ) -> Result<Heard, Fault> {
+    ) -> Result<Heard, StoreFault> {
         let held = match quarantine {
             true => self.quarantine().await?,
             false => BTreeMap::new(),
@@ -56,7 +56,7 @@ impl Store {
         sizes.cmd("HLEN").arg(&nodes).cmd("HLEN").arg(&bans);
         let (many, banned): (usize, usize) = self.ask(&sizes).await?;
         if many > MOST_NODES || banned > MOST_BANS {
-            return Err(Fault::Foreign(format!("{many} nodes and {banned} bans")));
+            return Err(StoreFault::Foreign(format!("{many} nodes and {banned} bans")));
         }
         let events_after = self.name(&events, events_after).await?;
         let counts_after = self.name(&counts, counts_after).await?;
@@ -76,13 +76,13 @@ impl Store {
     }
 
     /// Who is in quarantine.
-    async fn quarantine(&mut self) -> Result<BTreeMap<String, String>, Fault> {
+    async fn quarantine(&mut self) -> Result<BTreeMap<String, String>, StoreFault> {
         let [.., key] = self.keys();
         let mut size = redis::pipe();
         size.cmd("HLEN").arg(&key);
         let (many,): (usize,) = self.ask(&size).await?;
         if many > MOST_HELD {
-            return Err(Fault::Foreign(format!("{many} domains in quarantine")));
+            return Err(StoreFault::Foreign(format!("{many} domains in quarantine")));
         }
         let mut all = redis::pipe();
         all.cmd("HGETALL").arg(&key);
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// The name of the event after which the row is to be heard, or a time in its place.
-    async fn name(&mut self, key: &str, after: &After) -> Result<String, Fault> {
+    async fn name(&mut self, key: &str, after: &After) -> Result<String, StoreFault> {
         let memory = match after {
             After::Event(name) => return Ok(name.clone()),
             After::Newest(memory) => *memory,
@@ -107,7 +107,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer, or does not take it.
-    pub async fn write(&mut self, said: &Said) -> Result<(), Fault> {
+    pub async fn write(&mut self, said: &Said) -> Result<(), StoreFault> {
         let [nodes, bans, events, counts, held] = self.keys();
         let mut all = redis::pipe();
         let (name, word) = &said.node;
@@ -151,7 +151,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer, or does not take it.
-    pub async fn leave(&mut self, node: &str) -> Result<(), Fault> {
+    pub async fn leave(&mut self, node: &str) -> Result<(), StoreFault> {
         let [nodes, ..] = self.keys();
         let mut all = redis::pipe();
         all.cmd("HDEL").arg(&nodes).arg(node).ignore();
@@ -162,13 +162,13 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer, or not so.
-    pub async fn peers(&mut self) -> Result<BTreeMap<String, String>, Fault> {
+    pub async fn peers(&mut self) -> Result<BTreeMap<String, String>, StoreFault> {
         let key = self.peers_key();
         let mut size = redis::pipe();
         size.cmd("HLEN").arg(&key);
         let (many,): (usize,) = self.ask(&size).await?;
         if many > MOST_PEERS {
-            return Err(Fault::Foreign(format!("{many} records of peers")));
+            return Err(StoreFault::Foreign(format!("{many} records of peers")));
         }
         let mut all = redis::pipe();
         all.cmd("HGETALL").arg(&key);
@@ -180,7 +180,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer, or not so.
-    pub async fn noted(&mut self, from: Option<&str>) -> Result<Noted, Fault> {
+    pub async fn noted(&mut self, from: Option<&str>) -> Result<Noted, StoreFault> {
         let key = self.noted_key();
         let mut all = redis::pipe();
         all.cmd("XRANGE").arg(&key).arg(from.unwrap_or("-")).arg("+").arg("COUNT").arg(NOTED);
@@ -197,7 +197,7 @@ impl Store {
         &mut self,
         held: &[(String, String)],
         noted: &[(String, String)],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreFault> {
         let (key, row) = (self.peers_key(), self.noted_key());
         let mut all = redis::pipe();
         for (pair, record) in held {
@@ -226,7 +226,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer, or does not take it.
-    pub async fn answer(&mut self, question: &str, node: &str, text: &str) -> Result<(), Fault> {
+    pub async fn answer(&mut self, question: &str, node: &str, text: &str) -> Result<(), StoreFault> {
         let key = self.answers_key(question);
         let mut all = redis::pipe();
         all.cmd("HSET").arg(&key).arg(node).arg(text).ignore();
@@ -238,13 +238,13 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer, or not so.
-    pub async fn answers(&mut self, question: &str) -> Result<BTreeMap<String, String>, Fault> {
+    pub async fn answers(&mut self, question: &str) -> Result<BTreeMap<String, String>, StoreFault> {
         let key = self.answers_key(question);
         let mut size = redis::pipe();
         size.cmd("HLEN").arg(&key);
         let (many,): (usize,) = self.ask(&size).await?;
         if many > MOST_NODES {
-            return Err(Fault::Foreign(format!("{many} answers")));
+            return Err(StoreFault::Foreign(format!("{many} answers")));
         }
         let mut all = redis::pipe();
         all.cmd("HGETALL").arg(&key);
@@ -262,8 +262,8 @@ impl Store {
             .map(|word| format!("gatehouse:{{{}}}:{word}", self.params.name))
     }
 
-    async fn ask<T: FromRedisValue>(&mut self, all: &Pipeline) -> Result<T, Fault> {
-        let late = || Fault::Silent(format!("no answer within {} s", PATIENCE.as_secs()));
+    async fn ask<T: FromRedisValue>(&mut self, all: &Pipeline) -> Result<T, StoreFault> {
+        let late = || StoreFault::Silent(format!("no answer within {} s", PATIENCE.as_secs()));
         let mut link = match self.link.take() {
             Some(link) => link,
             None => tokio::time::timeout(PATIENCE, connect(&self.params))
@@ -280,7 +280,7 @@ impl Store {
         let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_late| late())?;
         let answer = answer.map_err(fault);
         // What said no can be asked again; what said nothing is called anew.
-        if !matches!(answer, Err(Fault::Silent(_))) {
+        if !matches!(answer, Err(StoreFault::Silent(_))) {
             self.link = Some(link);
         }
         answer
@@ -370,15 +370,17 @@ fn texts(row: Row) -> Vec<(String, String)> {
 }
 
 /// Words of the store are capped: it may hold anything.
-fn fault(error: RedisError) -> Fault {
+fn fault(error: RedisError) -> StoreFault {
     let text: String = error.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
     let lower = text.to_lowercase();
     let known = REMEDIES.iter().find(|(word, _)| lower.contains(word));
     let text = known.map_or_else(|| text.clone(), |(_, remedy)| format!("{remedy} ({text})"));
     match error.kind() {
-        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => Fault::Refused(text),
-        ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Fault::Foreign(text),
-        _ => Fault::Silent(text),
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => {
+            StoreFault::Refused(text)
+        }
+        ErrorKind::UnexpectedReturnType | ErrorKind::Parse => StoreFault::Foreign(text),
+        _ => StoreFault::Silent(text),
     }
 }
 

@@ -95,7 +95,7 @@ pub struct Said {
 
 /// Why the store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum StoreFault {
     /// It cannot be reached, or does not answer in time.
     Silent(String),
     /// It answers, and says no.
@@ -104,7 +104,7 @@ pub enum Fault {
     Foreign(String),
 }
 
-impl Fault {
+impl StoreFault {
     /// So many entries of it cannot be read; the rest is.
     pub fn unread(count: usize) -> Self {
         let who = "another program writes there, or a node of another version";
@@ -112,7 +112,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for StoreFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent(why) => write!(f, "the store cannot be reached: {why}"),
@@ -122,4 +122,4 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for StoreFault {}

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::run::{Tools, now};
-use crate::store::{Fault, Store};
+use crate::store::{Store, StoreFault};
 
 /// What was heard of the others.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ struct State {
 
 impl Sharing {
     /// Hears what the others know, if that is due, and says what they do not know. How many records cannot be read.
-    pub(super) async fn share(&self, store: &mut Store, tools: &Tools) -> Result<usize, Fault> {
+    pub(super) async fn share(&self, store: &mut Store, tools: &Tools) -> Result<usize, StoreFault> {
         let (peers, at) = (tools.observe.peers(), now());
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let recent = state.heard.is_some_and(|last| at.saturating_duration_since(last) < AGAIN);
@@ -58,7 +58,7 @@ impl Sharing {
 }
 
 /// Hears the row from where it was left. How many records cannot be read.
-async fn hear_noted(state: &mut State, store: &mut Store, tools: &Tools) -> Result<usize, Fault> {
+async fn hear_noted(state: &mut State, store: &mut Store, tools: &Tools) -> Result<usize, StoreFault> {
     let peers = tools.observe.peers();
     let row = store.noted(state.after.as_deref()).await?;
     // The last entry that was heard is to be there still: where it is not, the store has lost what it was told.
