@@ -9,20 +9,20 @@ use hickory_proto::rr::{RData, RecordType};
 use tokio::time::timeout;
 
 use crate::dns::order::Candidate;
-use crate::dns::query::{Asker, Found, QueryFault};
+use crate::dns::query::{Asker, DnsAnswer, QueryFault};
 
 /// What came of one of two questions; none: it was not waited for any longer.
-pub(super) type Heard = Option<Result<Found, QueryFault>>;
+pub(super) type Heard = Option<Result<DnsAnswer, QueryFault>>;
 
 /// Asks both. Once one has a useful answer, the other has so much time left: a server that is silent about one thing must
 /// not cost what it tells about the other.
 pub(super) async fn both(
-    one: impl Future<Output = Result<Found, QueryFault>>,
-    other: impl Future<Output = Result<Found, QueryFault>>,
-    is_useful: impl Fn(&Found) -> bool,
+    one: impl Future<Output = Result<DnsAnswer, QueryFault>>,
+    other: impl Future<Output = Result<DnsAnswer, QueryFault>>,
+    is_useful: impl Fn(&DnsAnswer) -> bool,
     grace: Duration,
 ) -> (Heard, Heard) {
-    let useful = |heard: &Result<Found, QueryFault>| heard.as_ref().is_ok_and(&is_useful);
+    let useful = |heard: &Result<DnsAnswer, QueryFault>| heard.as_ref().is_ok_and(&is_useful);
     let (mut one, mut other) = (pin!(one), pin!(other));
     tokio::select! {
         heard = &mut one => {
@@ -87,7 +87,7 @@ pub(super) async fn addresses(asker: &Asker, candidate: &Candidate) -> Result<Ad
     let mut found = six.iter().chain(&four).filter(|found| !found.records.is_empty());
     let secure = found.all(|found| found.secure);
     let all: usize = six.iter().chain(&four).map(|found| found.records.iter().filter_map(ip).count()).sum();
-    let list = |found: Option<Found>| {
+    let list = |found: Option<DnsAnswer>| {
         found
             .map(|found| found.records.iter().filter_map(ip).take(MAX_ADDRESSES).collect::<Vec<_>>())
             .unwrap_or_default()

@@ -66,7 +66,7 @@ pub enum Dnssec {
 
 /// What was found: perhaps nothing.
 #[derive(Debug)]
-pub struct Found {
+pub struct DnsAnswer {
     /// The records' data, all of the type asked for.
     pub records: Vec<RData>,
     /// How long that holds, in seconds, as the server says.
@@ -136,7 +136,7 @@ impl Servers {
 
 impl Asker {
     /// All records of one type at a name.
-    pub(super) async fn ask(&self, name: Name, kind: RecordType) -> Result<Found, QueryFault> {
+    pub(super) async fn ask(&self, name: Name, kind: RecordType) -> Result<DnsAnswer, QueryFault> {
         let mut name = name;
         name.set_fqdn(true);
         let mut hops = 0;
@@ -148,9 +148,9 @@ impl Asker {
             secure &= signed;
             let walk = walk(&answers, name, kind, &mut hops, &mut ttl)?;
             match walk {
-                Walk::Found(records) => return Ok(Found { records, ttl, gone: false, secure }),
+                Walk::Found(records) => return Ok(DnsAnswer { records, ttl, gone: false, secure }),
                 Walk::Nothing => {
-                    return Ok(Found { records: Vec::new(), ttl: ttl.min(negative_ttl), gone, secure });
+                    return Ok(DnsAnswer { records: Vec::new(), ttl: ttl.min(negative_ttl), gone, secure });
                 }
                 Walk::Further(next) => name = next,
             }

@@ -7,7 +7,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use crate::dns::TlsMode;
 use crate::dns::addresses::{PARTIAL_TTL, both};
 use crate::dns::order::{Candidate, Rank, order};
-use crate::dns::query::{Asker, Found, QueryFault};
+use crate::dns::query::{Asker, DnsAnswer, QueryFault};
 use crate::jid::Domain;
 
 /// What the two SRV lookups came to.
@@ -38,11 +38,11 @@ pub(super) async fn find(asker: &Asker, domain: &Domain, seed: u64) -> Result<(S
         }
         (Some(Ok(direct)), _) if names_servers(&direct) => {
             let ttl = direct.ttl.min(PARTIAL_TTL);
-            (direct, Found { records: Vec::new(), ttl, gone: false, secure: false }, ttl)
+            (direct, DnsAnswer { records: Vec::new(), ttl, gone: false, secure: false }, ttl)
         }
         (_, Some(Ok(starttls))) if names_servers(&starttls) => {
             let ttl = starttls.ttl.min(PARTIAL_TTL);
-            (Found { records: Vec::new(), ttl, gone: false, secure: false }, starttls, ttl)
+            (DnsAnswer { records: Vec::new(), ttl, gone: false, secure: false }, starttls, ttl)
         }
         (Some(Err(fault)), _) | (_, Some(Err(fault))) => return Err(fault),
         // Neither was given up before the other had named servers.
@@ -52,13 +52,13 @@ pub(super) async fn find(asker: &Asker, domain: &Domain, seed: u64) -> Result<(S
     Ok((settle(direct, starttls, fallback, seed), ttl))
 }
 
-fn names_servers(found: &Found) -> bool {
+fn names_servers(found: &DnsAnswer) -> bool {
     found.records.iter().any(|data| matches!(data, RData::SRV(srv) if !srv.target.is_root()))
 }
 
 /// Merges both lists into one (DNS-01); `.` means "not here" (DNS-02); no record at all means the domain itself, with
 /// STARTTLS (DNS-03).
-pub fn settle(direct: Found, starttls: Found, fallback: Name, seed: u64) -> Service {
+pub fn settle(direct: DnsAnswer, starttls: DnsAnswer, fallback: Name, seed: u64) -> Service {
     if direct.records.is_empty() && starttls.records.is_empty() {
         let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
         return Service::At(vec![Candidate {
@@ -69,7 +69,7 @@ pub fn settle(direct: Found, starttls: Found, fallback: Name, seed: u64) -> Serv
             itself: true,
         }]);
     }
-    let of = |found: Found, mode: TlsMode| {
+    let of = |found: DnsAnswer, mode: TlsMode| {
         let secure = found.secure;
         found.records.into_iter().filter_map(move |data| match data {
             RData::SRV(srv) if !srv.target.is_root() => Some(Candidate {
@@ -108,11 +108,11 @@ mod tests {
     use super::*;
     use hickory_proto::rr::rdata::SRV;
 
-    fn found(records: &[(u16, u16, u16, &str)]) -> Found {
+    fn found(records: &[(u16, u16, u16, &str)]) -> DnsAnswer {
         let records = records.iter().map(|(p, w, port, target)| {
             RData::SRV(SRV::new(*p, *w, *port, Name::from_ascii(target).unwrap()))
         });
-        Found { records: records.collect(), ttl: 60, gone: false, secure: false }
+        DnsAnswer { records: records.collect(), ttl: 60, gone: false, secure: false }
     }
 
     fn run(

@@ -3,7 +3,7 @@
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use crate::dns::order::Candidate;
-use crate::dns::query::{Asker, Found, QueryFault};
+use crate::dns::query::{Asker, DnsAnswer, QueryFault};
 use crate::stream::dane::{Association, Published};
 
 /// What it says. DNS-11: asked only where what led here is `secure`; a question that fails leaves the host out, for whoever keeps the
@@ -30,7 +30,7 @@ pub(super) async fn published(
 
 /// The records, and the host at whose name they stand. RFC 7671 7: a name that stands for another is looked at in full first, then as
 /// it is.
-pub(super) async fn found(asker: &Asker, host: &Name, port: u16) -> Result<(Name, Found), QueryFault> {
+pub(super) async fn found(asker: &Asker, host: &Name, port: u16) -> Result<(Name, DnsAnswer), QueryFault> {
     let ask = async |host: &Name| {
         let host = host.to_ascii();
         let name = Name::from_ascii(format!("_{port}._tcp.{}.", host.trim_end_matches('.')));

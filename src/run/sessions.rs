@@ -98,7 +98,7 @@ impl Remains {
 }
 
 /// What is found of a session: what its stream has left, whose it was, and what that still has to deliver.
-pub type Found = (Left, Domain, Remains);
+pub type FoundSession = (Left, Domain, Remains);
 
 /// A stream that stands, for as long as this lives.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ pub struct Ticket {
 /// What becomes of a wish to go on.
 enum Claim {
     /// It goes on; that domain's stream has left this.
-    Granted(Found),
+    Granted(FoundSession),
     /// It stands still, and is told to go.
     Stands,
     /// There is none for those who ask.
@@ -127,7 +127,12 @@ impl Sessions {
 
     /// Waits until the stream of that name has broken, if it still stands, and takes its session: what it has left, and whose it was.
     /// None where nobody of those who ask had one of that name. Who goes on has taken so many of what went back over it.
-    pub async fn resume(self: Arc<Self>, id: String, taken: u32, askers: Vec<Domain>) -> Option<Found> {
+    pub async fn resume(
+        self: Arc<Self>,
+        id: String,
+        taken: u32,
+        askers: Vec<Domain>,
+    ) -> Option<FoundSession> {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());

@@ -8,7 +8,7 @@ use super::fault::DnsFault;
 use crate::dns::TlsMode;
 use crate::dns::addresses::addresses;
 use crate::dns::order::{Candidate, Rank};
-use crate::dns::query::Found;
+use crate::dns::query::DnsAnswer;
 use crate::dns::tlsa;
 use crate::jid::Domain;
 use crate::stream::dane::Association;
@@ -129,7 +129,7 @@ impl Resolver {
     }
 }
 
-fn told<T>(found: &Found, read: impl Fn(&RData) -> Option<T>) -> Told<T> {
+fn told<T>(found: &DnsAnswer, read: impl Fn(&RData) -> Option<T>) -> Told<T> {
     let mut values: Vec<T> = found.records.iter().filter_map(read).collect();
     let more = values.len().saturating_sub(MOST);
     values.truncate(MOST);

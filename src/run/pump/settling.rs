@@ -13,7 +13,7 @@ use super::super::cargo::Cargo;
 use super::super::inbox::Teller;
 use super::super::leg::Leg;
 use super::super::registry::Order;
-use super::super::sessions::{Found, Given, Remains, Sessions, Ticket};
+use super::super::sessions::{FoundSession, Given, Remains, Sessions, Ticket};
 use super::fars::Fars;
 use crate::jid::Domain;
 use crate::relay::{FarId, Input, Left};
@@ -45,7 +45,7 @@ struct Counting {
     /// Its place among those that may be gone on with.
     ticket: Option<Ticket>,
     /// The session of another is looked for, to be gone on with here.
-    resuming: Option<Later<Option<Found>>>,
+    resuming: Option<Later<Option<FoundSession>>>,
     /// It goes on where another broke that still has something to deliver: until then nothing is read.
     behind: Option<Later<()>>,
 }

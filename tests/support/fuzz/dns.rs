@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use gatehouse::dns::order::Candidate;
-use gatehouse::dns::query::{Found, QueryFault, Walk, walk};
+use gatehouse::dns::query::{DnsAnswer, QueryFault, Walk, walk};
 use gatehouse::dns::srv::{Service, settle};
 use gatehouse::dns::steer::{Answers, Hosted, Params, TARGET};
 use gatehouse::dns::{Guard, TlsMode};
@@ -106,7 +106,7 @@ fn services(records: Vec<Record>) {
     let half = records.len() / 2;
     let data: Vec<RData> = records.into_iter().map(|record| record.data).collect();
     let (direct, starttls) = data.split_at(half);
-    let found = |list: &[RData]| Found { records: list.to_vec(), ttl: 60, gone: false, secure: false };
+    let found = |list: &[RData]| DnsAnswer { records: list.to_vec(), ttl: 60, gone: false, secure: false };
     let fallback = name(0);
     let seed = data.len() as u64;
     let service = settle(found(direct), found(starttls), fallback.clone(), seed);
