@@ -11,7 +11,7 @@ use minisign_verify::{PublicKey, Signature};
 use super::list_file::{Fetch, ListFile};
 use super::spec;
 use super::words::Words;
-use crate::dns::Guard;
+use crate::dns::DialGuard;
 use crate::jid::Domain;
 use crate::net::web::Url;
 use crate::policy::{Finding, Held, List, ListFormat, Lists, Place, Scalar, Slot};
@@ -136,7 +136,7 @@ fn fetchable(url: &str) -> Result<(), String> {
         );
     }
     Domain::parse(&place.host).map_err(|error| format!("{:?} is no name of a host: {error}", place.host))?;
-    match Guard::default().admits_port(place.port) {
+    match DialGuard::default().admits_port(place.port) {
         true => Ok(()),
         false => Err(format!("port {} is not dialled; 443, 5269 and those from 1024 on are", place.port)),
     }

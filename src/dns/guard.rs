@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 /// The rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Guard {
+pub struct DialGuard {
     /// Networks that may be dialled although they are not public.
     pub allow_networks: Vec<IpNet>,
     /// Ports below 1024 that may be dialled beside 443 and 5269.
@@ -20,7 +20,7 @@ pub struct Guard {
     pub own_addresses: Vec<IpAddr>,
 }
 
-impl Guard {
+impl DialGuard {
     /// Whether this very address may be dialled.
     pub fn admits(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
@@ -158,7 +158,7 @@ mod tests {
             "ff02::1",
         ];
         for address in refused {
-            assert!(!Guard::default().admits(at(address, 5269)), "{address}");
+            assert!(!DialGuard::default().admits(at(address, 5269)), "{address}");
         }
         let admitted = [
             "8.8.8.8",
@@ -176,13 +176,14 @@ mod tests {
             "2001:db8::1",
         ];
         for address in admitted {
-            assert!(Guard::default().admits(at(address, 5269)), "{address}");
+            assert!(DialGuard::default().admits(at(address, 5269)), "{address}");
         }
     }
 
     #[test]
     fn networks_named_by_the_operator_are_dialled() {
-        let guard = Guard { allow_networks: vec!["10.1.0.0/16".parse().unwrap()], ..Guard::default() };
+        let guard =
+            DialGuard { allow_networks: vec!["10.1.0.0/16".parse().unwrap()], ..DialGuard::default() };
         assert!(guard.admits(at("10.1.2.3", 5269)));
         assert!(guard.admits(at("::ffff:10.1.2.3", 5269)));
         assert!(!guard.admits(at("10.2.2.3", 5269)));
@@ -190,23 +191,23 @@ mod tests {
 
     #[test]
     fn ports_below_1024_are_refused_but_two() {
-        let guard = Guard::default();
+        let guard = DialGuard::default();
         for (port, expected) in
             [(22, false), (25, false), (443, true), (1023, false), (1024, true), (5269, true)]
         {
             assert_eq!(guard.admits(at("8.8.8.8", port)), expected, "{port}");
         }
-        assert!(Guard { allow_ports: vec![80], ..Guard::default() }.admits(at("8.8.8.8", 80)));
+        assert!(DialGuard { allow_ports: vec![80], ..DialGuard::default() }.admits(at("8.8.8.8", 80)));
     }
 
     // DNS-05: "every address of this machine, of `own-addresses:` .., on every port".
     #[test]
     fn our_own_listeners_and_addresses_are_never_dialled() {
-        let guard = Guard {
+        let guard = DialGuard {
             own: vec![at("8.8.8.8", 5269)],
             own_addresses: vec!["8.8.4.4".parse().unwrap(), "2a00:1450::1".parse().unwrap()],
             allow_networks: vec!["0.0.0.0/0".parse().unwrap()],
-            ..Guard::default()
+            ..DialGuard::default()
         };
         assert!(!guard.admits(at("8.8.8.8", 5269)));
         assert!(!guard.admits(at("::ffff:8.8.8.8", 5269)));

@@ -21,7 +21,7 @@ mod tlsa;
 mod work;
 
 pub use gates::{Places, Share};
-pub use guard::Guard;
+pub use guard::DialGuard;
 pub use query::Dnssec;
 pub use resolver::{
     Caa, DnsFault, Led, Params, Resolver, Route, Server, SetupFault, Target, Told, check_anchors, is_near,

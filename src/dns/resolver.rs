@@ -24,7 +24,7 @@ use self::memory::Memory;
 use crate::dns::TlsMode;
 use crate::dns::addresses::{Addresses, MAX_ADDRESSES, addresses};
 use crate::dns::gates::{Gates, Places, Share};
-use crate::dns::guard::Guard;
+use crate::dns::guard::DialGuard;
 use crate::dns::home::Home;
 use crate::dns::order::{Candidate, Rank, order};
 use crate::dns::query::{Asker, Dnssec, Servers, Trusted, system_servers};
@@ -47,7 +47,7 @@ pub struct Params {
     /// How long all queries for one domain may take together.
     pub total: Duration,
     /// What may be dialled.
-    pub guard: Guard,
+    pub guard: DialGuard,
     /// Domains whose servers the operator has named.
     pub routes: Vec<Route>,
     /// The domains served here: where the world finds them, we would find ourselves.
@@ -65,7 +65,7 @@ impl Default for Params {
             never: Vec::new(),
             each: Duration::from_secs(5),
             total: Duration::from_secs(15),
-            guard: Guard::default(),
+            guard: DialGuard::default(),
             routes: Vec::new(),
             hosted: Vec::new(),
             places: Places::default(),
@@ -118,7 +118,7 @@ pub struct Target {
 
 /// Finds the servers of domains.
 pub struct Resolver {
-    guard: Guard,
+    guard: DialGuard,
     routes: ByDomain<Option<Server>>,
     total: Duration,
     ours: Memory,

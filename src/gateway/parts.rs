@@ -20,7 +20,7 @@ use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, Http, OnFull, ProxyVersion, RouteTls, Settings,
     Target,
 };
-use crate::dns::{self, Guard, TlsMode, steer};
+use crate::dns::{self, DialGuard, TlsMode, steer};
 use crate::jid::Domain;
 use crate::policy::{Finding, Networks, Place};
 use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
@@ -314,7 +314,7 @@ pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
         claims: count(limits.verifications),
         own: count(limits.lookups),
     };
-    let guard = Guard {
+    let guard = DialGuard {
         allow_networks: settings.dns.allow_networks.clone(),
         allow_ports: Vec::new(),
         own,

@@ -161,7 +161,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::dns::{self, Guard};
+    use crate::dns::{self, DialGuard};
 
     // "bounded": one deadline spans all addresses of a target, whatever the proxy does with each.
     #[tokio::test]
@@ -169,7 +169,7 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let resolver = Resolver::new(dns::Params {
             servers: vec!["127.0.0.1:9".parse().unwrap()],
-            guard: Guard::default(),
+            guard: DialGuard::default(),
             ..dns::Params::default()
         });
         let (resolver, total) = (resolver.unwrap(), Duration::from_millis(600));

@@ -1,7 +1,7 @@
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::dns::{self, Guard};
+use crate::dns::{self, DialGuard};
 use crate::reason::Cause;
 use crate::run::circuit;
 use crate::run::tests::domain;
@@ -25,7 +25,7 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
     );
     let resolver = Resolver::new(dns::Params {
         servers: vec!["127.0.0.1:9".parse().unwrap()],
-        guard: Guard::default(),
+        guard: DialGuard::default(),
         routes: vec![route],
         ..dns::Params::default()
     });
@@ -124,7 +124,8 @@ async fn a_server_cannot_send_us_where_the_dns_could_not() {
     for allowed in [false, true] {
         let mut world = world(vec![at], at);
         if allowed {
-            let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+            let guard =
+                DialGuard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..DialGuard::default() };
             let route = dns::Route::to(
                 domain("friend.example"),
                 dns::Server { host: at.ip().to_string(), port: at.port(), mode: TlsMode::Starttls },
@@ -153,7 +154,7 @@ async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
         "the operator has named it"
     );
     here.accept().await.unwrap();
-    let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+    let guard = DialGuard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..DialGuard::default() };
     let params =
         dns::Params { servers: vec!["127.0.0.1:9".parse().unwrap()], guard, ..dns::Params::default() };
     Arc::get_mut(&mut world.0).unwrap().params.resolver = Arc::new(Resolver::new(params).unwrap());

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gatehouse::dns::steer::{self, Hosted, Steering};
-use gatehouse::dns::{DnsFault, Guard, Params, Places, Resolver, Route, Server, SetupFault, Share, TlsMode};
+use gatehouse::dns::{
+    DialGuard, DnsFault, Params, Places, Resolver, Route, Server, SetupFault, Share, TlsMode,
+};
 use gatehouse::jid::Domain;
 use gatehouse::reason::Reason;
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -70,7 +72,8 @@ impl World {
 
     /// Loopback is where the tests live, so it is allowed unless a test says otherwise.
     fn resolver_with(&self, change: impl FnOnce(&mut Params)) -> Resolver {
-        let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+        let guard =
+            DialGuard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..DialGuard::default() };
         let mut params = Params {
             servers: vec![self.address],
             each: Duration::from_millis(1000),
@@ -680,7 +683,7 @@ async fn addresses_and_ports_that_must_not_be_dialled_are_left_out() {
         srv("_xmpp-server._tcp.c.example.", 1, 25, "mail.example."),
     ]))
     .await;
-    let resolver = world.resolver_with(|params| params.guard = Guard::default());
+    let resolver = world.resolver_with(|params| params.guard = DialGuard::default());
     let targets = resolver.targets(&domain("a.example")).await.unwrap();
     assert_eq!(targets.len(), 1);
     assert_eq!(targets[0].addresses, ["192.0.2.1:5269".parse().unwrap()]);
@@ -700,7 +703,7 @@ async fn routes_ask_nobody_for_a_service() {
         Route::to(domain(of), Server { host: host.to_owned(), port: 52, mode: TlsMode::Direct })
     };
     let resolver = world.resolver_with(|params| {
-        params.guard = Guard::default();
+        params.guard = DialGuard::default();
         params.routes = vec![
             route("a.example", "10.1.2.3"),
             route("b.example", "far.example"),
@@ -735,7 +738,7 @@ async fn steering(from: &str) -> Steering {
 }
 
 fn follower(server: SocketAddr) -> Resolver {
-    let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+    let guard = DialGuard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..DialGuard::default() };
     Resolver::new(Params { servers: vec![server], guard, ..Params::default() }).unwrap()
 }
 

@@ -13,7 +13,7 @@ use gatehouse::dns::order::Candidate;
 use gatehouse::dns::query::{DnsAnswer, QueryFault, Walk, walk};
 use gatehouse::dns::srv::{Service, settle};
 use gatehouse::dns::steer::{Answers, Hosted, Params, TARGET};
-use gatehouse::dns::{Guard, TlsMode};
+use gatehouse::dns::{DialGuard, TlsMode};
 use gatehouse::jid::Domain;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, SRV, TXT};
@@ -258,7 +258,7 @@ impl ResponseHandler for Kept {
 fn address(octets: &[u8]) {
     let port = octets.first().map_or(5269, |o| u16::from(*o) * 16);
     let rest = octets.get(1..).unwrap_or_default();
-    let guard = Guard::default();
+    let guard = DialGuard::default();
     assert!(!guard.admits_port(port) || port >= 1024 || port == 443);
     if let Some(four) = rest.first_chunk::<4>() {
         let ip = Ipv4Addr::from(*four);
@@ -285,7 +285,7 @@ fn address(octets: &[u8]) {
         let fine = guard.admits(SocketAddr::new(ip.into(), 5269));
         let within = |network: &str| network.parse::<ipnet::Ipv6Net>().unwrap().contains(&ip);
         assert!(!fine || !CLOSED_V6.iter().any(|network| within(network)), "{ip}");
-        let own = Guard { own: vec![SocketAddr::new(ip.into(), 5269)], ..Guard::default() };
+        let own = DialGuard { own: vec![SocketAddr::new(ip.into(), 5269)], ..DialGuard::default() };
         assert!(!own.admits(SocketAddr::new(ip.into(), 5269)), "{ip} is ours");
         assert!(!own.admits(SocketAddr::new(IpAddr::from(ip).to_canonical(), 5269)), "{ip} is ours");
     }
