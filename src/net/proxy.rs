@@ -19,7 +19,7 @@ pub use write::{Checksum, ClientTls, Outgoing, ProvenPeer, v1, v2};
 
 /// A header as it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Header {
+pub struct ProxyHeader {
     /// The connection's two ends; `None` where the header leaves them to the socket (`UNKNOWN`, LOCAL, UNSPEC, UNIX).
     pub addresses: Option<Addresses>,
     /// The application protocol the proxy agreed on (PP2_TYPE_ALPN).
@@ -43,7 +43,7 @@ pub struct Addresses {
 ///
 /// # Errors
 /// When the stream ends or fails, or what it says is no header.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Header, ReadFault> {
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader, ReadFault> {
     let mut reader = Reader::default();
     let mut portion = [0; 256];
     loop {
@@ -87,7 +87,7 @@ impl Reader {
     ///
     /// # Errors
     /// Why it is no header.
-    pub fn feed(&mut self, octets: &[u8]) -> Result<(usize, Option<Header>), ProxyFault> {
+    pub fn feed(&mut self, octets: &[u8]) -> Result<(usize, Option<ProxyHeader>), ProxyFault> {
         for (index, octet) in octets.iter().enumerate() {
             self.held.push(*octet);
             if let Some(header) = self.advance()? {
@@ -103,7 +103,7 @@ impl Reader {
         self.held.starts_with(&SIGNATURE).then(|| FIXED + usize::from(u16::from_be_bytes(*length)))
     }
 
-    fn advance(&self) -> Result<Option<Header>, ProxyFault> {
+    fn advance(&self) -> Result<Option<ProxyHeader>, ProxyFault> {
         let held = self.held.as_slice();
         let count = held.len();
         if SIGNATURE.starts_with(held) {
@@ -134,10 +134,10 @@ impl Reader {
 }
 
 /// Version 1: one line, single spaces, plain decimals (PROXY protocol 2.1).
-fn text(line: &str) -> Result<Header, ProxyFault> {
+fn text(line: &str) -> Result<ProxyHeader, ProxyFault> {
     let rest = line.strip_prefix("PROXY ").ok_or(ProxyFault::Line)?;
     if rest == "UNKNOWN" || rest.starts_with("UNKNOWN ") {
-        return Ok(Header::default());
+        return Ok(ProxyHeader::default());
     }
     let mut fields = rest.split(' ');
     let mut next = || fields.next().ok_or(ProxyFault::Line);
@@ -154,12 +154,12 @@ fn text(line: &str) -> Result<Header, ProxyFault> {
             .map_err(|_| ProxyFault::Line),
         _ => Err(ProxyFault::Family),
     };
-    Ok(Header {
+    Ok(ProxyHeader {
         addresses: Some(Addresses {
             source: SocketAddr::new(address(source)?, source_port),
             destination: SocketAddr::new(address(destination)?, destination_port),
         }),
-        ..Header::default()
+        ..ProxyHeader::default()
     })
 }
 
@@ -169,12 +169,12 @@ fn port(text: &str) -> Result<u16, ProxyFault> {
 }
 
 /// Version 2, complete (PROXY protocol 2.2).
-fn binary(whole: &[u8]) -> Result<Header, ProxyFault> {
+fn binary(whole: &[u8]) -> Result<ProxyHeader, ProxyFault> {
     let (fixed, body) = whole.split_first_chunk::<FIXED>().ok_or(ProxyFault::Incomplete)?;
     let [.., command, family, _, _] = *fixed;
     if command == LOCAL {
         // The proxy speaks for itself: the family and all that follows are ignored, their length is not.
-        return Ok(Header::default());
+        return Ok(ProxyHeader::default());
     }
     let (addresses, tlvs) = match family {
         UNSPEC => (None, body),
@@ -194,7 +194,7 @@ fn binary(whole: &[u8]) -> Result<Header, ProxyFault> {
         // Datagrams do not come through a TCP listener.
         _ => return Err(ProxyFault::Family),
     };
-    let mut header = Header { addresses, ..Header::default() };
+    let mut header = ProxyHeader { addresses, ..ProxyHeader::default() };
     let mut checked = false;
     for tlv in Tlvs(tlvs) {
         let (kind, value) = tlv?;

@@ -2,7 +2,7 @@ use super::write::Checksum;
 use super::*;
 
 /// Feeds octet by octet: the header and how many octets it took.
-fn read_all(octets: &[u8]) -> Result<Option<(usize, Header)>, ProxyFault> {
+fn read_all(octets: &[u8]) -> Result<Option<(usize, ProxyHeader)>, ProxyFault> {
     let mut reader = Reader::default();
     for (index, octet) in octets.iter().enumerate() {
         assert!(reader.wants() >= 1);
@@ -153,7 +153,7 @@ fn what_is_written_can_be_read() {
         let line = v1(addresses);
         assert_eq!(
             read_all(&line).unwrap().unwrap(),
-            (line.len(), Header { addresses, ..Header::default() })
+            (line.len(), ProxyHeader { addresses, ..ProxyHeader::default() })
         );
         for checksum in [Checksum::Added, Checksum::Omitted] {
             let outgoing = Outgoing {

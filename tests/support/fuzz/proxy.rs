@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gatehouse::net::proxy::{
-    Addresses, Checksum, ClientTls, Header, Outgoing, ProvenPeer, ProxyFault, Reader, v1, v2,
+    Addresses, Checksum, ClientTls, Outgoing, ProvenPeer, ProxyFault, ProxyHeader, Reader, v1, v2,
 };
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -50,7 +50,7 @@ pub fn proxy(data: &[u8]) {
     }
 }
 
-fn feed(octets: &[u8], size: usize) -> Result<(usize, Option<Header>), ProxyFault> {
+fn feed(octets: &[u8], size: usize) -> Result<(usize, Option<ProxyHeader>), ProxyFault> {
     let mut reader = Reader::default();
     let mut taken = 0;
     for portion in octets.chunks(size.clamp(1, octets.len().max(1))) {
@@ -65,7 +65,7 @@ fn feed(octets: &[u8], size: usize) -> Result<(usize, Option<Header>), ProxyFaul
 }
 
 /// Takes what the reader wants and no more; then every portion belongs to the header to its last octet.
-fn by_wants(octets: &[u8]) -> Result<(usize, Option<Header>), ProxyFault> {
+fn by_wants(octets: &[u8]) -> Result<(usize, Option<ProxyHeader>), ProxyFault> {
     let mut reader = Reader::default();
     let mut rest = octets;
     while !rest.is_empty() {
@@ -83,12 +83,12 @@ fn by_wants(octets: &[u8]) -> Result<(usize, Option<Header>), ProxyFault> {
 }
 
 /// What was read is written in both versions and read again.
-fn written(header: &Header) {
+fn written(header: &ProxyHeader) {
     let line = v1(header.addresses);
     let again = feed(&line, usize::MAX).expect("our own line");
     assert_eq!(
         again,
-        (line.len(), Some(Header { addresses: header.addresses.map(plain), ..Header::default() }))
+        (line.len(), Some(ProxyHeader { addresses: header.addresses.map(plain), ..ProxyHeader::default() }))
     );
     for checksum in [Checksum::Added, Checksum::Omitted] {
         let outgoing = Outgoing {
@@ -110,8 +110,8 @@ fn written(header: &Header) {
         };
         let Some(mut octets) = v2(&outgoing) else { continue };
         let expected = match header.addresses {
-            Some(ends) => Header { addresses: Some(plain(ends)), ..header.clone() },
-            None => Header::default(),
+            Some(ends) => ProxyHeader { addresses: Some(plain(ends)), ..header.clone() },
+            None => ProxyHeader::default(),
         };
         assert_eq!(feed(&octets, usize::MAX), Ok((octets.len(), Some(expected.clone()))));
         if checksum == Checksum::Added && header.addresses.is_some() {
@@ -134,11 +134,11 @@ fn plain(Addresses { source, destination }: Addresses) -> Addresses {
 
 // -- the second reader: from the whole header, by offsets
 
-fn second(octets: &[u8]) -> Option<Header> {
+fn second(octets: &[u8]) -> Option<ProxyHeader> {
     if octets.starts_with(SIGNATURE) { second_v2(octets) } else { second_v1(octets) }
 }
 
-fn second_v1(octets: &[u8]) -> Option<Header> {
+fn second_v1(octets: &[u8]) -> Option<ProxyHeader> {
     let end = octets.windows(2).take(106).position(|two| two == b"\r\n")?;
     let line = std::str::from_utf8(&octets[..end]).ok()?;
     // A CR or LF by itself is no part of a line.
@@ -147,7 +147,7 @@ fn second_v1(octets: &[u8]) -> Option<Header> {
     }
     let words: Vec<&str> = line.split(' ').collect();
     match words.as_slice() {
-        ["PROXY", "UNKNOWN", ..] => Some(Header::default()),
+        ["PROXY", "UNKNOWN", ..] => Some(ProxyHeader::default()),
         ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, from, to] => {
             let ip = |word: &str| match *family {
                 "TCP4" => word.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
@@ -159,17 +159,17 @@ fn second_v1(octets: &[u8]) -> Option<Header> {
                 source: SocketAddr::new(ip(source)?, port(from)?),
                 destination: SocketAddr::new(ip(destination)?, port(to)?),
             };
-            Some(Header { addresses: Some(plain(ends)), ..Header::default() })
+            Some(ProxyHeader { addresses: Some(plain(ends)), ..ProxyHeader::default() })
         }
         _ => None,
     }
 }
 
-fn second_v2(octets: &[u8]) -> Option<Header> {
+fn second_v2(octets: &[u8]) -> Option<ProxyHeader> {
     let length = usize::from(u16::from_be_bytes(octets.get(14..16)?.try_into().ok()?));
     let whole = octets.get(..16 + length).filter(|whole| whole.len() <= 4096)?;
     let block = match (whole[12], whole[13]) {
-        (0x20, _) => return Some(Header::default()),
+        (0x20, _) => return Some(ProxyHeader::default()),
         (0x21, 0x00) => 0,
         (0x21, 0x11) => 12,
         (0x21, 0x21) => 36,
@@ -192,7 +192,7 @@ fn second_v2(octets: &[u8]) -> Option<Header> {
         }
         _ => None,
     };
-    let mut header = Header { addresses, ..Header::default() };
+    let mut header = ProxyHeader { addresses, ..ProxyHeader::default() };
     let values = values(whole, 16 + block)?;
     let only = |kind: u8| {
         let mut all = values.iter().filter(|(found, ..)| *found == kind);
