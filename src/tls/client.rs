@@ -18,7 +18,7 @@ use crate::stream::dane::Published;
 use crate::stream::evidence::Evidence;
 use crate::stream::secured::{ChannelFacts, Secured};
 use crate::tls::fault::{FaultKind, HandshakeFault};
-use crate::tls::keys::{Certificates, Identity};
+use crate::tls::keys::{Certificates, ChainAndKey};
 use crate::tls::verify::{AnyChain, TrustStore};
 use crate::tls::{Ahead, Alpn, KeyKind, Mode, VERSIONS, dane, provider, suite, version};
 
@@ -130,11 +130,11 @@ impl fmt::Debug for Connector {
 }
 
 impl Pair {
-    fn new(identity: Option<&Identity>) -> Result<Pair, rustls::Error> {
+    fn new(identity: Option<&ChainAndKey>) -> Result<Pair, rustls::Error> {
         Self::taking(identity, AnyChain::new())
     }
 
-    fn taking(identity: Option<&Identity>, chains: AnyChain) -> Result<Pair, rustls::Error> {
+    fn taking(identity: Option<&ChainAndKey>, chains: AnyChain) -> Result<Pair, rustls::Error> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&VERSIONS)?
             .dangerous() // it is not: see `tls::verify`, which judges after the handshake

@@ -33,9 +33,9 @@ pub struct Params {
 
 /// One domain's chain and key, fit to be shown.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct ChainAndKey(Arc<CertifiedKey>);
 
-impl Identity {
+impl ChainAndKey {
     /// The chain, end entity first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.0.cert
@@ -53,7 +53,7 @@ impl Identity {
 
 /// The certificates of all hosted domains.
 #[derive(Clone, Debug, Default)]
-pub struct Certificates(BTreeMap<Domain, Identity>);
+pub struct Certificates(BTreeMap<Domain, ChainAndKey>);
 
 impl Certificates {
     /// Reads them all; every fault is reported, not only the first.
@@ -75,17 +75,17 @@ impl Certificates {
     }
 
     /// From identities at hand.
-    pub fn from_identities(identities: impl IntoIterator<Item = (Domain, Identity)>) -> Certificates {
+    pub fn from_identities(identities: impl IntoIterator<Item = (Domain, ChainAndKey)>) -> Certificates {
         Certificates(identities.into_iter().collect())
     }
 
     /// That of one domain.
-    pub fn of(&self, domain: &Domain) -> Option<&Identity> {
+    pub fn of(&self, domain: &Domain) -> Option<&ChainAndKey> {
         self.0.get(domain)
     }
 
     /// Each domain with its identity.
-    pub fn iter(&self) -> impl Iterator<Item = (&Domain, &Identity)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Domain, &ChainAndKey)> {
         self.0.iter()
     }
 }
@@ -95,7 +95,7 @@ impl Certificates {
 ///
 /// # Errors
 /// What is wrong, with the file and the remedy.
-pub fn load(chain: &Path, key: &Path) -> Result<Identity, KeyFault> {
+pub fn load(chain: &Path, key: &Path) -> Result<ChainAndKey, KeyFault> {
     let certificates = read_chain(chain)?;
     let octets = read(key)?;
     let private = PrivateKeyDer::from_pem_slice(&octets).map_err(|error| match error {
@@ -151,12 +151,12 @@ fn encrypted(path: &Path, octets: &[u8]) -> Option<KeyFault> {
 pub fn from_der(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<Identity, IdentityFault> {
+) -> Result<ChainAndKey, IdentityFault> {
     sound::soundness(&chain).map_err(IdentityFault::Certificate)?;
     let key = provider().key_provider.load_private_key(key).map_err(|_| IdentityFault::Key)?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(|_| IdentityFault::Mismatch)?;
-    Ok(Identity(Arc::new(certified)))
+    Ok(ChainAndKey(Arc::new(certified)))
 }
 
 /// Why a chain and a key do not make an identity.

@@ -17,7 +17,7 @@ use crate::jid::Domain;
 use crate::stream::secured::{ChannelFacts, Secured, TlsVersion};
 use crate::tls::channel::Hello;
 use crate::tls::fault::{FaultKind, HandshakeFault};
-use crate::tls::keys::{Certificates, Identity};
+use crate::tls::keys::{Certificates, ChainAndKey};
 use crate::tls::verify::{AnyChain, TrustStore};
 use crate::tls::{Ahead, Alpn, Channel, Mode, VERSIONS, provider, suite, version};
 
@@ -154,7 +154,7 @@ impl Acceptor {
             Err((error, mut ahead, heard)) => {
                 // The alert, if there is one; the connection ends either way.
                 let _ = ahead.let_go().await;
-                let ours = snapshot.params.certificates.of(&shown).map(Identity::key);
+                let ours = snapshot.params.certificates.of(&shown).map(ChainAndKey::key);
                 return Err(HandshakeFault::from_io(error).heard(&heard, ours).asked(sni.as_deref()));
             }
         };

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use gatehouse::jid::Domain;
-use gatehouse::tls::keys::{self, Identity};
+use gatehouse::tls::keys::{self, ChainAndKey};
 use gatehouse::tls::verify::{Anchors, TrustStore};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -67,7 +67,7 @@ impl Leaf {
         PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.serialize_der()))
     }
 
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self) -> ChainAndKey {
         keys::from_der(self.chain.clone(), self.private()).unwrap()
     }
 }
