@@ -14,7 +14,7 @@ use crate::config::settings::Settings;
 use crate::jid::Domain;
 use crate::metrics::Metrics;
 use crate::policy::Settled;
-use crate::run::quarantine::{Book, Kept, NAME, Party, Word};
+use crate::run::quarantine::{Book, NAME, Party, QuarantineFile, Word};
 use crate::run::registry::View;
 use crate::run::{Tools, kept};
 use crate::status;
@@ -23,7 +23,7 @@ use crate::status;
 pub(super) fn recall(settings: &Settings, tools: &Tools) {
     if let Some(folder) = &settings.state {
         let path = folder.join(NAME);
-        let read = kept::read::<Kept>(&path).map_err(|error| error.to_string());
+        let read = kept::read::<QuarantineFile>(&path).map_err(|error| error.to_string());
         let recalled = read.and_then(|kept| kept.map_or(Ok(()), |kept| tools.bounds.quarantine.recall(kept)));
         if let Err(error) = recalled {
             // Nobody is let in by it: who was approved is in quarantine again, and who was refused too.

@@ -18,7 +18,7 @@ use self::queue::{Queue, Tries};
 use super::event::{Event, Record};
 use super::far::{self, Far, FarOutcome, Leave, Lost};
 use super::incoming::Asked;
-use super::portrait::Kept;
+use super::portrait::CountedPair;
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
 use crate::filter::{Guard, Route};
@@ -245,9 +245,11 @@ impl Courier {
     }
 
     /// Whether its peer counts what it takes: whether the session may be gone on with, and how much is not acknowledged.
-    pub(super) fn managed(&self) -> Option<Kept> {
-        let kept =
-            |session: &Session| Kept { resumes: session.is_resumable(), unacknowledged: session.size().1 };
+    pub(super) fn managed(&self) -> Option<CountedPair> {
+        let kept = |session: &Session| CountedPair {
+            resumes: session.is_resumable(),
+            unacknowledged: session.size().1,
+        };
         self.session.as_deref().map(kept)
     }
 

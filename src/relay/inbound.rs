@@ -26,7 +26,7 @@ use super::incoming::Asked;
 use super::judge;
 use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Origin, pair_of, reread};
-use super::portrait::Kept;
+use super::portrait::CountedPair;
 use super::turn::Turn;
 use super::{Arrival, Effect, FarId, Home, Input, Side};
 use crate::filter::{Admitted, Guard, Route};
@@ -346,7 +346,7 @@ impl Inbound {
         self.counting.kept()
     }
 
-    pub(super) fn managed(&self) -> Option<Kept> {
+    pub(super) fn managed(&self) -> Option<CountedPair> {
         self.counting.portrait()
     }
 

@@ -41,7 +41,7 @@ pub struct Logged {
 
 /// A pair of which stanzas are counted (SM-01).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct CountedPair {
     /// Whether it may go on over another connection.
     pub resumes: bool,
     /// Stanzas that are sent and not acknowledged.
@@ -72,7 +72,7 @@ pub struct Standing {
     /// Octets of those stanzas.
     pub octets: u64,
     /// What stream management makes of it; none: nothing is counted.
-    pub managed: Option<Kept>,
+    pub managed: Option<CountedPair>,
     /// What the policy in the shadow says of it; none without one.
     pub beside: Option<Arc<Beside>>,
     /// The word of the other policy on it.

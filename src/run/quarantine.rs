@@ -219,7 +219,7 @@ struct Table {
 /// What lies in the file.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Kept {
+pub struct QuarantineFile {
     version: u32,
     parties: BTreeMap<Box<str>, Party>,
 }
@@ -361,9 +361,9 @@ impl Book {
     }
 
     /// What is to be kept over a restart, if anything has changed since it was asked last.
-    pub fn to_keep(&self) -> Option<Kept> {
+    pub fn to_keep(&self) -> Option<QuarantineFile> {
         let mut table = self.table();
-        std::mem::take(&mut table.changed).then(|| Kept {
+        std::mem::take(&mut table.changed).then(|| QuarantineFile {
             version: VERSION,
             parties: table.parties.iter().map(|(name, party)| (name.clone(), party.clone())).collect(),
         })
@@ -378,7 +378,7 @@ impl Book {
     ///
     /// # Errors
     /// When it is of another version.
-    pub fn recall(&self, kept: Kept) -> Result<(), String> {
+    pub fn recall(&self, kept: QuarantineFile) -> Result<(), String> {
         if kept.version != VERSION {
             return Err(format!("it is of version {}", kept.version));
         }

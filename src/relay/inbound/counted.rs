@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::contract::Left;
 use super::super::event::{Event, Managing};
 use super::super::near::HasNear as _;
-use super::super::portrait::Kept;
+use super::super::portrait::CountedPair;
 use super::super::turn::Turn;
 use super::super::{Effect, Home, Side};
 use super::Inbound;
@@ -83,8 +83,8 @@ impl Counting {
     }
 
     /// What an operator sees of it.
-    pub(super) fn portrait(&self) -> Option<Kept> {
-        self.now.as_ref().map(|counted| Kept {
+    pub(super) fn portrait(&self) -> Option<CountedPair> {
+        self.now.as_ref().map(|counted| CountedPair {
             resumes: counted.resumes,
             unacknowledged: usize::try_from(counted.taken.wrapping_sub(counted.settled))
                 .unwrap_or(usize::MAX)

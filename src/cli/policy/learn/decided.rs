@@ -8,7 +8,7 @@ use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::policy::{Bans, Policy, Settled};
 use crate::run::kept;
-use crate::run::quarantine::{Book, Kept, NAME, Word};
+use crate::run::quarantine::{Book, NAME, QuarantineFile, Word};
 
 /// The policy as it stands with that: the running gateway knows it, and of quarantine the folder of what outlives a restart does, too.
 /// Of whom neither tells, it holds what the files say: who is in quarantine waits there.
@@ -36,7 +36,7 @@ pub(super) fn under(policy: &Policy, settings: &Settings, socket: Option<&Path>)
 /// What was decided, as it lies in the folder.
 fn remembered(folder: &Path) -> Settled {
     let book = Book::default();
-    let kept = kept::read::<Kept>(&folder.join(NAME)).ok().flatten();
+    let kept = kept::read::<QuarantineFile>(&folder.join(NAME)).ok().flatten();
     match kept.map(|kept| book.recall(kept)) {
         Some(Ok(())) => book.settled(),
         Some(Err(_)) | None => Settled::default(),
