@@ -23,7 +23,7 @@ pub enum Dialback {
         /// Sender and target of the claim.
         pair: Pair,
         /// What became of it.
-        kind: Kind,
+        kind: DialbackType,
     },
     /// "Is this key yours?"
     Ask(KeyCheck),
@@ -34,13 +34,13 @@ pub enum Dialback {
         /// The stream id that was asked about.
         stream: String,
         /// What became of it.
-        kind: Kind,
+        kind: DialbackType,
     },
 }
 
 /// The `type` of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum DialbackType {
     /// `error`, with the condition as far as we know it (DB-07).
     Error(Option<StanzaCondition>),
     /// `invalid`.
@@ -85,9 +85,9 @@ pub fn read(frame: &Frame) -> Result<Dialback, Unreadable> {
     };
     let answer = match element.attr("type") {
         None => None,
-        Some("valid") => Some(Kind::Valid),
-        Some("invalid") => Some(Kind::Invalid),
-        Some("error") => Some(Kind::Error(condition(&element))),
+        Some("valid") => Some(DialbackType::Valid),
+        Some("invalid") => Some(DialbackType::Invalid),
+        Some("error") => Some(DialbackType::Error(condition(&element))),
         Some(_) => return Err(Unreadable::Fault(Reason::BadFormat)),
     };
     let refuse = |reason: Reason| Unreadable::Refused {

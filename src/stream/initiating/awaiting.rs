@@ -143,21 +143,21 @@ impl Awaiting {
         };
         match (dialback::read(&frame), &terms.errand) {
             (Ok(Dialback::Claimed { pair, kind }), Errand::Speak(ours)) if pair == *ours => match kind {
-                dialback::Kind::Valid => Ok(stand(terms, self.line, false, self.offered, now)),
-                dialback::Kind::Invalid => Err(Fault::closed(Reason::DialbackInvalid)),
-                dialback::Kind::Error(_) => Err(Fault::closed(Reason::DialbackRefused)),
+                dialback::DialbackType::Valid => Ok(stand(terms, self.line, false, self.offered, now)),
+                dialback::DialbackType::Invalid => Err(Fault::closed(Reason::DialbackInvalid)),
+                dialback::DialbackType::Error(_) => Err(Fault::closed(Reason::DialbackRefused)),
             },
             (Ok(Dialback::Asked { pair, stream, kind }), Errand::Ask(check))
                 if pair == check.pair && stream == check.stream =>
             {
                 let answer = match kind {
-                    dialback::Kind::Valid => KeyAnswer::Valid,
-                    dialback::Kind::Invalid => KeyAnswer::Invalid,
+                    dialback::DialbackType::Valid => KeyAnswer::Valid,
+                    dialback::DialbackType::Invalid => KeyAnswer::Invalid,
                     // DB-28: a server that does not know the domain is no server of that domain.
-                    dialback::Kind::Error(Some(
+                    dialback::DialbackType::Error(Some(
                         StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound,
                     )) => KeyAnswer::Trouble(Reason::RemoteNotFound),
-                    dialback::Kind::Error(_) => KeyAnswer::Trouble(Reason::DialbackRefused),
+                    dialback::DialbackType::Error(_) => KeyAnswer::Trouble(Reason::DialbackRefused),
                 };
                 let standing = Standing { line: self.line, counts: Counts::No };
                 Ok((Initiating::Established(standing), vec![Effect::Answered(answer)]))

@@ -42,8 +42,10 @@ fn understood(frame: &Frame) {
                 Dialback::Claimed { pair, kind } => {
                     assert_eq!((&pair.target, &pair.sender), (&from, &to));
                     match kind {
-                        Kind::Valid | Kind::Invalid => write_claimed(pair, *kind == Kind::Valid),
-                        Kind::Error(condition) => {
+                        DialbackType::Valid | DialbackType::Invalid => {
+                            write_claimed(pair, *kind == DialbackType::Valid)
+                        }
+                        DialbackType::Error(condition) => {
                             let Some(condition) = condition else { return };
                             write_refused(pair, *condition)
                         }
@@ -57,8 +59,10 @@ fn understood(frame: &Frame) {
                         key: String::new(),
                     };
                     match kind {
-                        Kind::Valid | Kind::Invalid => write_asked(&check, *kind == Kind::Valid),
-                        Kind::Error(condition) => {
+                        DialbackType::Valid | DialbackType::Invalid => {
+                            write_asked(&check, *kind == DialbackType::Valid)
+                        }
+                        DialbackType::Error(condition) => {
                             let Some(condition) = condition else { return };
                             write_ask_refused(&check, *condition)
                         }
