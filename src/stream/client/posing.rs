@@ -85,7 +85,7 @@ pub enum Posing {
     /// The header is in; features are due.
     Featuring(Step),
     /// The login. Boxed: it holds much, and soon is over.
-    Login(Box<Login>),
+    Login(Box<LoggingIn>),
     /// Our header is out; the response header is due.
     Opening(Step),
 }
@@ -107,7 +107,7 @@ impl Step {
 
 /// A login, and what stands beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Login {
+pub struct LoggingIn {
     /// The exchange that goes on.
     exchange: Option<(Profile, Mechanism, Wants)>,
     /// The id of a question about an account whose answer is due.
@@ -116,7 +116,7 @@ pub struct Login {
     shown: Shown,
 }
 
-impl Login {
+impl LoggingIn {
     /// Whether an exchange goes on.
     pub fn is_tried(&self) -> bool {
         self.exchange.is_some()
@@ -244,13 +244,13 @@ fn featured(terms: &Terms, granted: bool, tree: &Element) -> Stepped {
     };
     let offer = offer.map_err(Fault::closed)?;
     let next = match granted {
-        false => Posing::Login(Box::new(Login { shown: offer.shown.clone(), ..Login::default() })),
+        false => Posing::Login(Box::new(LoggingIn { shown: offer.shown.clone(), ..LoggingIn::default() })),
         true => Posing::Binding(AfterLogin::Nothing),
     };
     Ok((next, vec![Effect::Offered(offer)]))
 }
 
-fn heard_in_login(terms: &Terms, mut login: Login, frame: &Frame, now: Instant) -> Stepped {
+fn heard_in_login(terms: &Terms, mut login: LoggingIn, frame: &Frame, now: Instant) -> Stepped {
     if login.registering.as_ref().is_some_and(|id| answers(frame, id)) {
         login.registering = None;
         let word = Effect::Word(Word::Registered, frame.octets().clone());
