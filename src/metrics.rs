@@ -32,7 +32,7 @@ use self::table::Families;
 use crate::jid::Domain;
 use crate::policy::{Drift, RuleName};
 use crate::reason::{Facing, Flow, Outcome, Reason, StreamCondition};
-use crate::relay::{DialbackOutcome, Managing, Role, Said, Stroke, Withheld};
+use crate::relay::{DialbackOutcome, ManagementOutcome, Role, Said, Stroke, Withheld};
 use crate::stream::{Method, TlsVersion};
 use crate::xml::Kind;
 
@@ -186,7 +186,7 @@ impl Metrics {
     }
 
     /// Stream management came to this; of stanzas, so many.
-    pub fn managed(&self, flow: Flow, what: Managing, number: usize) {
+    pub fn managed(&self, flow: Flow, what: ManagementOutcome, number: usize) {
         let number = u64::try_from(number).unwrap_or(u64::MAX);
         self.all.stream_management.with_label_values(&[flow.label(), what.label()]).inc_by(number);
     }

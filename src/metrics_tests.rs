@@ -48,7 +48,7 @@ fn moved() -> Metrics {
         m.handshake(door, Some(TlsVersion::V13));
     }
     m.patched(Flow::C2s, &rule, Stroke::Shadow(crate::policy::Action::Cut));
-    m.managed(Flow::S2sOut, Managing::Resent, 2);
+    m.managed(Flow::S2sOut, ManagementOutcome::Resent, 2);
     m.withheld(&home, &rule, Withheld::Dropped);
     m.dialback(Role::Verifier, Facing::Public, DialbackOutcome::Valid, Duration::from_millis(3));
     m.waited(Limit::Octets, Duration::from_millis(10));

@@ -119,7 +119,7 @@ impl Stroke {
 
 /// What stream management came to, between servers (SM-01).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Managing {
+pub enum ManagementOutcome {
     /// A stream broke, and its session waits to go on.
     Broken,
     /// What is sent on a stream is counted.
@@ -136,9 +136,9 @@ pub enum Managing {
     Returned,
 }
 
-impl Managing {
+impl ManagementOutcome {
     /// Every value, for tables and tests.
-    pub const ALL: &'static [Managing] = &[
+    pub const ALL: &'static [ManagementOutcome] = &[
         Self::Broken,
         Self::Enabled,
         Self::Expired,
@@ -310,7 +310,7 @@ pub enum Event {
     /// A stream error was sent or received.
     StreamError { facing: Facing, said: Said, condition: Option<StreamCondition> },
     /// Stream management came to this; of stanzas, so many.
-    Managed { what: Managing, stanzas: usize },
+    Managed { what: ManagementOutcome, stanzas: usize },
     /// A far leg found its backend up or down.
     Backend { hosted: Domain, up: bool },
     /// A login came out. `account` as in [`super::LoginAttempt`]; the mechanism is none where the client named one that it was

@@ -41,7 +41,7 @@ pub use contract::{
     AddressChoice, Arrival, Behalf, ClaimId, Destination, Effect, FarId, Input, LaneId, Left, Load,
     LoginAttempt, Side,
 };
-pub use event::{DialbackOutcome, Event, Managing, Record, Role, Said, Stroke, Withheld};
+pub use event::{DialbackOutcome, Event, ManagementOutcome, Record, Role, Said, Stroke, Withheld};
 pub use judge::{doubt, doubt_in_full, doubts, shown_to};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
 pub use portrait::{CountedPair, Logged, Portrait, Standing, Under};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::stage::*;
 use gatehouse::reason::Reason;
-use gatehouse::relay::{Effect, Event, FarId, Home, Input, Left, Load, Managing, Side};
+use gatehouse::relay::{Effect, Event, FarId, Home, Input, Left, Load, ManagementOutcome, Side};
 
 const SM: &str = "urn:xmpp:sm:3";
 const TARGET: &str = "friend.example";
@@ -134,7 +134,12 @@ fn a_broken_stream_goes_on_and_exactly_what_was_not_taken_goes_out_again() {
             assert_eq!(passed(&mut stage), ["1", "2", "3", "4"]);
             stage.hears(Side::Far(far), &a(1));
             breaks(&mut stage, far, unsent);
-            assert!(stage.has(|e| matches!(e, Effect::Note(Event::Managed { what: Managing::Broken, .. }))));
+            assert!(
+                stage.has(|e| matches!(
+                    e,
+                    Effect::Note(Event::Managed { what: ManagementOutcome::Broken, .. })
+                ))
+            );
             let next = last(&stage);
             assert_ne!(next, far);
             queue(&mut stage, "5");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::super::beside;
-use super::super::event::{Event, Managing};
+use super::super::event::{Event, ManagementOutcome};
 use super::super::far::Lost;
 use super::super::origin::reread;
 use super::super::turn::Turn;
@@ -107,11 +107,11 @@ impl Courier {
             if let Some(taken) = managed.told {
                 let _miscounted = session.unacknowledged.acknowledge(taken, turn.now);
             }
-            turn.note(Event::Managed { what: Managing::Refused, stanzas: 1 });
+            turn.note(Event::Managed { what: ManagementOutcome::Refused, stanzas: 1 });
             self.unknown(session.unacknowledged.take(), Reason::Unacknowledged, turn);
         }
         if let Count::Anew(ticket) = managed.count {
-            turn.note(Event::Managed { what: Managing::Enabled, stanzas: 1 });
+            turn.note(Event::Managed { what: ManagementOutcome::Enabled, stanzas: 1 });
             let session = Session {
                 ticket,
                 unacknowledged: Unacknowledged::default(),
@@ -131,9 +131,9 @@ impl Courier {
             return self.miscounted(turn);
         }
         let again = session.unacknowledged.resend(turn.now);
-        turn.note(Event::Managed { what: Managing::Resumed, stanzas: 1 });
+        turn.note(Event::Managed { what: ManagementOutcome::Resumed, stanzas: 1 });
         if !again.is_empty() {
-            turn.note(Event::Managed { what: Managing::Resent, stanzas: again.len() });
+            turn.note(Event::Managed { what: ManagementOutcome::Resent, stanzas: again.len() });
         }
         for stanza in again {
             turn.push(Effect::Pass(far.id(), stanza.into()));
@@ -254,7 +254,7 @@ impl Courier {
             && let Some(most) = most.filter(|most| !most.is_zero())
         {
             session.broken = Some((turn.now + most, 0));
-            turn.note(Event::Managed { what: Managing::Broken, stanzas: 1 });
+            turn.note(Event::Managed { what: ManagementOutcome::Broken, stanzas: 1 });
             return Vec::new();
         }
         let Some(mut session) = self.session.take() else { return lost.unsent };
@@ -268,7 +268,7 @@ impl Courier {
     /// Nobody knows whether these have arrived: they come back, and are never sent again.
     fn unknown(&mut self, stanzas: Vec<Bytes>, reason: Reason, turn: &mut Turn<'_>) {
         if !stanzas.is_empty() {
-            turn.note(Event::Managed { what: Managing::Returned, stanzas: stanzas.len() });
+            turn.note(Event::Managed { what: ManagementOutcome::Returned, stanzas: stanzas.len() });
         }
         for octets in stanzas {
             self.undeliverable(&octets, &reason.into(), turn);
@@ -280,7 +280,7 @@ impl Courier {
         if self.session.as_ref().is_some_and(|session| session.broken.is_some())
             && let Some(mut session) = self.session.take()
         {
-            turn.note(Event::Managed { what: Managing::Expired, stanzas: 1 });
+            turn.note(Event::Managed { what: ManagementOutcome::Expired, stanzas: 1 });
             self.unknown(session.unacknowledged.take(), Reason::Unacknowledged, turn);
         }
     }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::contract::Left;
-use super::super::event::{Event, Managing};
+use super::super::event::{Event, ManagementOutcome};
 use super::super::near::HasNear as _;
 use super::super::portrait::CountedPair;
 use super::super::turn::Turn;
@@ -129,7 +129,7 @@ fn stands(admitted: &crate::filter::Admitted) -> bool {
 }
 
 fn failed(condition: StanzaCondition, turn: &mut Turn<'_>) {
-    turn.note(Event::Managed { what: Managing::Refused, stanzas: 1 });
+    turn.note(Event::Managed { what: ManagementOutcome::Refused, stanzas: 1 });
     turn.send(Side::Near, management::write_failed(condition).into());
 }
 
@@ -139,7 +139,7 @@ fn enable(of: &mut Inbound, wanted: bool, turn: &mut Turn<'_>) {
     let resumes = wanted && turn.home.limits.sessions > 0 && !most.is_zero();
     let session = owner.filter(|_| resumes).map(|owner| (of.counting.ids.issue(), owner));
     let ticket = session.as_ref().map(|(id, _)| (id.as_str(), most));
-    turn.note(Event::Managed { what: Managing::Enabled, stanzas: 1 });
+    turn.note(Event::Managed { what: ManagementOutcome::Enabled, stanzas: 1 });
     turn.send(Side::Near, management::write_enabled(ticket).into());
     let sent = Sent::begins(&of.near, 0, turn.home);
     of.counting.now = Some(Counted { resumes: session.is_some(), taken: 0, settled: 0, asked: None, sent });
@@ -158,7 +158,7 @@ pub(super) fn resumed(of: &mut Inbound, found: Option<(Left, Domain)>, turn: &mu
         return of.near_fault(Reason::Miscounted, turn);
     }
     let taken = left.taken;
-    turn.note(Event::Managed { what: Managing::Resumed, stanzas: 1 });
+    turn.note(Event::Managed { what: ManagementOutcome::Resumed, stanzas: 1 });
     turn.send(Side::Near, management::write_resumed(&id, taken).into());
     let sent = Sent::begins(&of.near, acknowledged, turn.home);
     of.counting.now = Some(Counted { resumes: true, taken, settled: taken, asked: None, sent });
@@ -231,7 +231,7 @@ pub(super) fn leave(of: &mut Inbound, broke: bool, unsent: usize, turn: &mut Tur
     let Some(counted) = of.counting.now.take() else { return };
     let resumes = broke && counted.resumes;
     if resumes {
-        turn.note(Event::Managed { what: Managing::Broken, stanzas: 1 });
+        turn.note(Event::Managed { what: ManagementOutcome::Broken, stanzas: 1 });
     }
     let (left, back) = counted.sent.map(|sent| sent.left(unsent)).unwrap_or_default();
     turn.push(Effect::Leave(resumes.then_some(Left { taken: counted.taken, ..left })));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::super::contract::Left;
-use super::super::event::{Event, Managing};
+use super::super::event::{Event, ManagementOutcome};
 use super::super::near::{HasNear as _, Near};
 use super::super::origin::{Origin, pair_of, reread};
 use super::super::turn::Turn;
@@ -153,7 +153,7 @@ pub(super) fn gone_on(of: &mut Inbound, taken: u32, turn: &mut Turn<'_>) {
     }
     let left = limbo.unacknowledged.take();
     if !left.is_empty() {
-        turn.note(Event::Managed { what: Managing::Resent, stanzas: left.len() });
+        turn.note(Event::Managed { what: ManagementOutcome::Resent, stanzas: left.len() });
     }
     let named = |stanza: Bytes| Some((pair_of(reread(&stanza)?.head())?, stanza));
     turn.push(Effect::Again(left.into_iter().filter_map(named).collect()));
@@ -163,7 +163,7 @@ pub(super) fn gone_on(of: &mut Inbound, taken: u32, turn: &mut Turn<'_>) {
 pub(super) fn give_back(of: &mut Inbound, turn: &mut Turn<'_>) {
     let Some(mut limbo) = of.counting.limbo.take() else { return };
     let left = limbo.unacknowledged.take();
-    turn.note(Event::Managed { what: Managing::Returned, stanzas: left.len() });
+    turn.note(Event::Managed { what: ManagementOutcome::Returned, stanzas: left.len() });
     let origin = Origin { direction: Direction::Outbound, caller: None };
     for stanza in left {
         origin.undeliverable(&stanza, &Reason::Unacknowledged.into(), turn);
