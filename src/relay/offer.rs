@@ -10,20 +10,20 @@ use crate::jid::Domain;
 use crate::policy::{Identity, Tls};
 use crate::reason::{Direction, Facing, Reason};
 use crate::stream::evidence::Sought;
-use crate::stream::receiving::Offer;
+use crate::stream::receiving::ServerOffer;
 use crate::stream::{KeyCheck, Pair};
 use crate::xml::Header;
 
 impl Near {
     /// What the answer to this header may offer (EXT-01, STR-06 to STR-09, TLS-19). A pair that is left with nothing is told
     /// as refused: the peer may go away without ever asking.
-    pub(super) fn offer(&mut self, header: &Header, turn: &mut Turn<'_>) -> Offer {
+    pub(super) fn offer(&mut self, header: &Header, turn: &mut Turn<'_>) -> ServerOffer {
         let name = |text: &Option<String>| {
             text.as_deref().filter(|t| !t.is_empty()).and_then(|t| Domain::parse(t).ok())
         };
         let (from, to) = (name(&header.from), name(&header.to));
-        let open = Offer { dialback: true, ..Offer::default() };
-        let refuse = |reason| Offer { refused: Some(reason), ..open.clone() };
+        let open = ServerOffer { dialback: true, ..ServerOffer::default() };
+        let refuse = |reason| ServerOffer { refused: Some(reason), ..open.clone() };
         if self.facing() == Facing::Backend {
             // STR-09: the names of an inside header decide nothing.
             return open;
@@ -45,7 +45,7 @@ impl Near {
         let by_dialback = turn.inbound(&pair, Identity::Dialback, Some(secured), address);
         let proven = proof.is_some() && by_channel.is_allow();
         let missing = !proven && by_dialback.reason == Reason::IdentityTooWeak;
-        let offer = Offer {
+        let offer = ServerOffer {
             external: named && proven,
             dialback: by_dialback.is_allow(),
             bidi: turn.home.bidi,

@@ -26,7 +26,7 @@ use super::{KeyCheck, Pair, Secured, StreamIds, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct Offer {
+pub struct ServerOffer {
     /// EXTERNAL: the certificate speaks for the header's `from`, and policy would let the pair in by it (EXT-01).
     pub external: bool,
     /// Dialback.
@@ -66,7 +66,7 @@ pub struct ReceivingParams {
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A stream header, with what the relay lets us offer in answer.
-    Header(Header, Offer),
+    Header(Header, ServerOffer),
     /// A first-level element.
     Element(Frame),
     /// The closing tag.
@@ -200,7 +200,7 @@ pub struct Open {
     id: String,
     from: Option<Domain>,
     to: Option<Domain>,
-    offer: Offer,
+    offer: ServerOffer,
     written: Written,
 }
 

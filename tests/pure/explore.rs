@@ -24,7 +24,7 @@ use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side
 use gatehouse::stream::initiating::{self, Errand, Initiating, Terms};
 use gatehouse::stream::management::{Count, Manage, Taken};
 use gatehouse::stream::receiving::{
-    self, Claim, ClaimBasis, Offer, Receiving, ReceivingParams, Ruling, Vouch,
+    self, Claim, ClaimBasis, Receiving, ReceivingParams, Ruling, ServerOffer, Vouch,
 };
 use gatehouse::stream::{KeyAnswer, KeyCheck, Keyring, StreamIds, opening};
 use gatehouse::xml::{Content, Framer, Limits, Token};
@@ -58,10 +58,10 @@ fn receiving_inputs() -> Vec<receiving::Input> {
     inputs.extend(counting().into_iter().map(receiving::Input::Element));
     for header in headers() {
         for external in [false, true] {
-            let offer = Offer { external, dialback: true, bidi: true, refused: None };
+            let offer = ServerOffer { external, dialback: true, bidi: true, refused: None };
             inputs.push(receiving::Input::Header(header.clone(), offer));
         }
-        let offer = Offer { refused: Some(Reason::CertificateUntrusted), ..Offer::default() };
+        let offer = ServerOffer { refused: Some(Reason::CertificateUntrusted), ..ServerOffer::default() };
         inputs.push(receiving::Input::Header(header, offer));
     }
     inputs.extend(facts().into_iter().map(receiving::Input::Secured));

@@ -23,7 +23,7 @@ use crate::policy::{Finding, Place};
 use crate::reason::{Flow, Reason};
 use crate::run::checkup::{self, Ailment, Server};
 use crate::stream::client::signed::Signed;
-use crate::stream::client::{Cause, Mechanism, Offer, Profile, Rules, features};
+use crate::stream::client::{Cause, ClientOffer, Mechanism, Profile, Rules, features};
 use crate::xml::{Content, Element, Header, Token, names};
 
 /// What was found at each address.
@@ -225,7 +225,7 @@ impl Visit<'_> {
     async fn begin_all(
         &self,
         talk: &mut Talk,
-        offer: &Offer,
+        offer: &ClientOffer,
         ways: &[(Profile, Mechanism)],
         seen: &mut Seen,
     ) -> Result<(), String> {
@@ -377,7 +377,7 @@ impl Seen {
 }
 
 /// The strongest SCRAM of each vocabulary.
-fn ways(offer: &Offer) -> Vec<(Profile, Mechanism)> {
+fn ways(offer: &ClientOffer) -> Vec<(Profile, Mechanism)> {
     const STRONGEST: [Mechanism; 3] = [Mechanism::ScramSha512, Mechanism::ScramSha256, Mechanism::ScramSha1];
     let of = |list: &std::collections::BTreeSet<Mechanism>| STRONGEST.into_iter().find(|m| list.contains(m));
     let old = of(&offer.sasl).map(|mechanism| (Profile::Sasl, mechanism));

@@ -27,7 +27,7 @@ pub struct Rules {
 
 /// Features as the client is to see them, and what they let it do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Offer {
+pub struct ClientOffer {
     /// The element.
     pub text: String,
     /// The mechanisms of RFC 6120.
@@ -42,7 +42,7 @@ pub struct Offer {
     pub shown: Shown,
 }
 
-impl Offer {
+impl ClientOffer {
     /// How many mechanisms a client may use in all.
     pub fn ways(&self) -> usize {
         let more = self.sasl2.iter().flat_map(|inline| inline.mechanisms.union(&inline.tokens));
@@ -105,9 +105,9 @@ const WITH_BIND: &[&str] =
 ///
 /// # Errors
 /// What is wrong with the backend, if nobody could log in by what is left (C2S-04).
-pub fn before_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> {
+pub fn before_login(features: &Element, rules: &Rules) -> Result<ClientOffer, Reason> {
     wants_no_tls(features)?;
-    let mut offer = Offer::default();
+    let mut offer = ClientOffer::default();
     let mut kept = Vec::new();
     for feature in features.elements() {
         match (feature.namespace.as_str(), feature.name.as_str()) {
@@ -149,7 +149,7 @@ pub fn before_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> 
 ///
 /// # Errors
 /// `BackendWantsTls` where the backend requires STARTTLS even now.
-pub fn after_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> {
+pub fn after_login(features: &Element, rules: &Rules) -> Result<ClientOffer, Reason> {
     wants_no_tls(features)?;
     let passes = |feature: &&Element| {
         AFTER_LOGIN.iter().any(|(ns, name)| feature.is(ns, name))
@@ -157,7 +157,7 @@ pub fn after_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> {
     };
     let mut kept: Vec<_> = features.elements().filter(passes).cloned().collect();
     kept.push(limits(features, rules.max_octets, true));
-    Ok(Offer { text: list(features, kept), ..Offer::default() })
+    Ok(ClientOffer { text: list(features, kept), ..ClientOffer::default() })
 }
 
 /// The features that are left, and nothing else of the element.

@@ -14,7 +14,7 @@ pub mod posing;
 pub mod serving;
 pub mod signed;
 
-pub use features::{Offer, Rules};
+pub use features::{ClientOffer, Rules};
 pub use login::Profile;
 pub use mechanism::Mechanism;
 pub use own::Own;

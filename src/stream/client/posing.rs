@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::xml::{Element, Frame, Header, Kind, Node, names};
 
 use super::ended::Ending;
-use super::features::{self, Offer, Rules};
+use super::features::{self, ClientOffer, Rules};
 use super::login::{self, Profile};
 use super::signed::{Shown, Signed};
 use super::{Ask, Granted, Mechanism, Own, Wants, Word, opening};
@@ -57,7 +57,7 @@ pub enum Effect {
     /// A new stream on this connection.
     Restart,
     /// Features, as the client may see them.
-    Offered(Offer),
+    Offered(ClientOffer),
     /// The server has vouched to the client for a list that the client was not shown (CB-09).
     Signed,
     /// A word of the server, as the client may hear it.

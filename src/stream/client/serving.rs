@@ -16,7 +16,7 @@ use crate::jid::Domain;
 use crate::reason::{Reason, SaslCondition};
 use crate::xml::{Edits, Frame, Header, Kind, escape_attr, names, rewrite};
 
-use super::features::Offer;
+use super::features::ClientOffer;
 use super::login::Profile;
 use super::{Ask, Mechanism, Own, Word, opening_of};
 use crate::stream::fault::Fault;
@@ -54,7 +54,7 @@ pub enum Input {
     /// The handshake is done.
     Secured(Secured),
     /// What the backend offers, as the client may see it.
-    Offered(Offer),
+    Offered(ClientOffer),
     /// What the backend said, as the client may hear it.
     Word(Word, Bytes),
     /// Whether the login may be tried.
@@ -138,7 +138,7 @@ pub struct Greeting {
     line: Line,
     deadline: Instant,
     /// Features that came before the client's header.
-    ready: Option<Box<Offer>>,
+    ready: Option<Box<ClientOffer>>,
 }
 
 /// In clear.
@@ -166,7 +166,7 @@ pub struct Waiting {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Login {
     line: Line,
-    offer: Offer,
+    offer: ClientOffer,
     exchange: Option<Exchange>,
     /// The words that wait for leave to be tried.
     held: Option<(Exchange, Ask, Bytes)>,
@@ -399,7 +399,7 @@ impl Waiting {
         }
     }
 
-    fn offered(self, offer: Offer) -> (Serving, Vec<Effect>) {
+    fn offered(self, offer: ClientOffer) -> (Serving, Vec<Effect>) {
         let features = Effect::Send(offer.text.clone().into());
         let next = match self.line.own {
             Some(login) => Serving::Binding(Binding { login, binds: 0, asked: false }),

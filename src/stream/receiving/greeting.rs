@@ -3,7 +3,7 @@
 use super::super::fault::Fault;
 use super::super::features::{self, Offering};
 use super::super::opening;
-use super::{Effect, Greeting, Input, Line, Offer, Open, Receiving, ReceivingParams, Stepped, Written};
+use super::{Effect, Greeting, Input, Line, Open, Receiving, ReceivingParams, ServerOffer, Stepped, Written};
 use crate::jid::{AddressError, Domain};
 use crate::reason::{Class, Facing, Reason};
 use crate::xml::Header;
@@ -20,7 +20,7 @@ impl Greeting {
         }
     }
 
-    pub(super) fn greet(self, desk: &ReceivingParams, header: &Header, offer: Offer) -> Stepped {
+    pub(super) fn greet(self, desk: &ReceivingParams, header: &Header, offer: ServerOffer) -> Stepped {
         let mut line = self.line;
         let modern = header.version.is_some_and(|(major, _)| major >= 1);
         let from = domain(header.from.as_deref());
@@ -80,7 +80,7 @@ pub(super) fn header_fault(
     desk: &ReceivingParams,
     from: &Named,
     to: &Named,
-    offer: &Offer,
+    offer: &ServerOffer,
 ) -> Option<Reason> {
     match desk.facing {
         // The names of its header decide nothing (DB-62), so that one that is none costs no pair on the stream.
@@ -106,7 +106,7 @@ pub(super) fn domain(text: Option<&str>) -> Named {
 pub(super) fn hosted_or_default(
     to: &Option<Domain>,
     desk: &ReceivingParams,
-    offer: &Offer,
+    offer: &ServerOffer,
 ) -> Option<Domain> {
     // STR-06: never an echo of the unknown name.
     let unknown = [Some(Reason::HostGone), Some(Reason::HostUnknown)].contains(&offer.refused);

@@ -14,7 +14,9 @@ use gatehouse::stream::StreamIds;
 use gatehouse::stream::client::features::Inline;
 use gatehouse::stream::client::posing::{self, Posing};
 use gatehouse::stream::client::serving::{self, Serving};
-use gatehouse::stream::client::{Ask, Cause, Granted, Mechanism, Offer, Own, Profile, Rules, Wants, Word};
+use gatehouse::stream::client::{
+    Ask, Cause, ClientOffer, Granted, Mechanism, Own, Profile, Rules, Wants, Word,
+};
 
 use super::client_laws::*;
 use super::laws::{TLS, may_go_in_clear};
@@ -58,15 +60,16 @@ fn serving_inputs() -> Vec<serving::Input> {
         inputs.push(serving::Input::Header(header, served));
     }
     inputs.extend([secured("", &[]), secured("hall.example", &[])].map(serving::Input::Secured));
-    let plain = Offer {
+    let plain = ClientOffer {
         text: "<stream:features/>".into(),
         sasl: [Mechanism::Plain].into(),
         registration: true,
-        ..Offer::default()
+        ..ClientOffer::default()
     };
     let inline =
         Inline { mechanisms: [Mechanism::Plain].into(), bind: true, resume: true, ..Inline::default() };
-    let modern = Offer { text: "<stream:features/>".into(), sasl2: Some(inline), ..Offer::default() };
+    let modern =
+        ClientOffer { text: "<stream:features/>".into(), sasl2: Some(inline), ..ClientOffer::default() };
     inputs.extend([plain, modern].map(serving::Input::Offered));
     for word in [
         Word::Bound(own()),

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use gatehouse::reason::Reason;
 use gatehouse::stream::client::Mechanism;
-use gatehouse::stream::client::features::{Inline, Offer, Rules, after_login, before_login, goes_with_bind};
+use gatehouse::stream::client::features::{
+    ClientOffer, Inline, Rules, after_login, before_login, goes_with_bind,
+};
 use gatehouse::xml::{Atom, Content, Element, Node, names};
 
 /// The first line names the mechanisms of the rules, `register`, namespaces of further features and a number for the largest
@@ -136,7 +138,7 @@ fn limits(told: &Element, said: &Element, ours: usize, idle: bool) {
 }
 
 /// What the client reads: canonical, of the same name, and nothing of the element but its features.
-fn seen(said: &Element, offer: &Offer) -> Element {
+fn seen(said: &Element, offer: &ClientOffer) -> Element {
     let told = super::framed(Content::Client, &offer.text).tree();
     assert_eq!((&told.name, &told.namespace), (&said.name, &said.namespace));
     bare(&told);
