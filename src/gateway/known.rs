@@ -17,7 +17,7 @@ use crate::run::websocket::{Frames, Socket};
 use crate::run::{BoxIo, Failure, Tools, now, turn};
 use crate::stream::secured::{ChannelFacts, Secured, TlsVersion};
 use crate::tls::{Ahead, Alpn};
-use crate::xml::{Content, Limits, Opening};
+use crate::xml::{Content, Limits, StreamStart};
 
 /// What a connection is, once that is known.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Entrance {
 
     /// Whose stream begins there in clear, by the namespace of its header, which is read once more then (ACC-01).
     async fn in_clear(&self, limits: &Limits, mut stream: TcpStream) -> Result<(Flow, BoxIo), Reason> {
-        let mut opening = Opening::new(limits);
+        let mut opening = StreamStart::new(limits);
         let mut held = Vec::new();
         let reading = async {
             loop {

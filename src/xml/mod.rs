@@ -34,7 +34,7 @@ pub use framer::{Framer, Token};
 pub use header::Header;
 pub use messages::{Message, Messages, Unfit, to_stream};
 pub use names::Atom;
-pub use opening::Opening;
+pub use opening::StreamStart;
 pub use refused::{Refusal, Refused};
 pub use rewrite::{Edits, rewrite};
 pub use tree::{Element, Node};

@@ -8,14 +8,14 @@ use super::{Content, Limits};
 
 /// The beginning of a stream, until it is known whose it is.
 #[derive(Debug)]
-pub struct Opening {
+pub struct StreamStart {
     client: Framer,
     server: Framer,
     /// What the servers' reading came to.
     server_done: bool,
 }
 
-impl Opening {
+impl StreamStart {
     /// Nothing has come yet.
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -49,7 +49,7 @@ mod tests {
 
     /// What is found, and after how many octets.
     fn found(octets: &[u8], portion: usize) -> Option<(Content, usize)> {
-        let mut opening = Opening::new(&Limits::before_proof());
+        let mut opening = StreamStart::new(&Limits::before_proof());
         let mut fed = 0;
         for octets in octets.chunks(portion) {
             fed += octets.len();

@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
 
 use gatehouse::xml::{
-    Atom, Content, Edits, Element, Frame, Framer, Header, Limits, Message, Messages, Node, Opening, Token,
-    rewrite as apply, to_stream,
+    Atom, Content, Edits, Element, Frame, Framer, Header, Limits, Message, Messages, Node, StreamStart,
+    Token, rewrite as apply, to_stream,
 };
 
 const OPEN: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
@@ -405,9 +405,9 @@ pub fn messages(data: &[u8]) {
             other => panic!("not in a message: {other:?}"),
         }
     }
-    let mut whole = Opening::new(&limits);
+    let mut whole = StreamStart::new(&limits);
     let at_once = whole.feed(data);
-    let mut cut = Opening::new(&limits);
+    let mut cut = StreamStart::new(&limits);
     let by_one = data.iter().find_map(|octet| cut.feed(&[*octet]));
     assert_eq!(by_one, at_once, "cuts do not tell");
 }
