@@ -177,8 +177,10 @@ pub async fn look(settings: &Settings, domain: &HostedDomain, flow: Flow) -> Vec
             // ever after it, and takes an introduction of ourselves.
             Some(ProxyVersion::V1) => proxy::v1(Some(ourselves(*address))),
             Some(ProxyVersion::V2) => {
-                let outgoing =
-                    proxy::Outgoing { addresses: Some(ourselves(*address)), ..proxy::Outgoing::default() };
+                let outgoing = proxy::OutgoingHeader {
+                    addresses: Some(ourselves(*address)),
+                    ..proxy::OutgoingHeader::default()
+                };
                 proxy::v2(&outgoing).unwrap_or_default()
             }
             None => Vec::new(),

@@ -15,7 +15,7 @@ use crate::reason::Reason;
 
 mod write;
 
-pub use write::{Checksum, ClientTls, Outgoing, ProvenPeer, v1, v2};
+pub use write::{Checksum, ClientTls, OutgoingHeader, ProvenPeer, v1, v2};
 
 /// A header as it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -172,7 +172,7 @@ impl Visit<'_> {
             None => Vec::new(),
             Some(ProxyVersion::V1) => proxy::v1(ends),
             Some(ProxyVersion::V2) => {
-                let outgoing = proxy::Outgoing { addresses: ends, ..proxy::Outgoing::default() };
+                let outgoing = proxy::OutgoingHeader { addresses: ends, ..proxy::OutgoingHeader::default() };
                 proxy::v2(&outgoing).unwrap_or_default()
             }
         };

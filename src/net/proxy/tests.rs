@@ -156,7 +156,7 @@ fn what_is_written_can_be_read() {
             (line.len(), ProxyHeader { addresses, ..ProxyHeader::default() })
         );
         for checksum in [Checksum::Added, Checksum::Omitted] {
-            let outgoing = Outgoing {
+            let outgoing = OutgoingHeader {
                 addresses,
                 alpn: Some(b"xmpp-client".to_vec()),
                 authority: Some("a.example".into()),
@@ -179,8 +179,8 @@ fn what_is_written_can_be_read() {
             }
         }
     }
-    assert_eq!(v2(&Outgoing { unique_id: Some(vec![7; 129]), ..Outgoing::default() }), None);
-    assert_eq!(v2(&Outgoing { authority: Some("x".repeat(4090)), ..Outgoing::default() }), None);
+    assert_eq!(v2(&OutgoingHeader { unique_id: Some(vec![7; 129]), ..OutgoingHeader::default() }), None);
+    assert_eq!(v2(&OutgoingHeader { authority: Some("x".repeat(4090)), ..OutgoingHeader::default() }), None);
 }
 
 // PROXY protocol 2.2.6, octet for octet: what is told of the client's TLS.
@@ -188,7 +188,7 @@ fn what_is_written_can_be_read() {
 fn the_clients_tls_is_told_as_the_specification_lays_it_out() {
     let tls = Some(ClientTls { version: "TLSv1.3".into(), cipher: "X".into(), certified: false });
     let addresses = ends_of("192.0.2.1:1", "192.0.2.2:2");
-    let header = v2(&Outgoing { addresses, tls, ..Outgoing::default() }).unwrap();
+    let header = v2(&OutgoingHeader { addresses, tls, ..OutgoingHeader::default() }).unwrap();
     let value = b"\x20\x00\x13\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.3\x23\x00\x01X";
     assert_eq!(header.get(28..), Some(&value[..]));
 }
@@ -199,8 +199,9 @@ async fn reading_from_a_socket_takes_the_header_only() {
     let headers = [
         v1(ends_of("192.0.2.1:5222", "192.0.2.2:1")),
         v1(None),
-        v2(&Outgoing { addresses: ends_of("192.0.2.1:1", "192.0.2.2:1"), ..Outgoing::default() }).unwrap(),
-        v2(&Outgoing::default()).unwrap(),
+        v2(&OutgoingHeader { addresses: ends_of("192.0.2.1:1", "192.0.2.2:1"), ..OutgoingHeader::default() })
+            .unwrap(),
+        v2(&OutgoingHeader::default()).unwrap(),
     ];
     for header in headers {
         let all = [&header[..], b"<stream:stream>"].concat();

@@ -9,7 +9,7 @@ use super::{
 
 /// What a version 2 header says (BE-05).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct OutgoingHeader {
     /// The client's connection; `None` writes LOCAL, for streams that we open on our own behalf.
     pub addresses: Option<Addresses>,
     /// The protocol agreed on with the client.
@@ -69,7 +69,7 @@ pub fn v1(addresses: Option<Addresses>) -> Vec<u8> {
 }
 
 /// A version 2 header; `None` when a value does not fit into one.
-pub fn v2(outgoing: &Outgoing) -> Option<Vec<u8>> {
+pub fn v2(outgoing: &OutgoingHeader) -> Option<Vec<u8>> {
     let mut header = SIGNATURE.to_vec();
     match outgoing.addresses {
         None => header.extend([LOCAL, UNSPEC, 0, 0]),

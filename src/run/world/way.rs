@@ -122,7 +122,7 @@ impl Way {
             ProxyVersion::V1 => Ok(Some(proxy::v1(addresses))),
             ProxyVersion::V2 => {
                 let secured = self.caller.as_ref().and_then(|caller| caller.secured.as_ref());
-                let header = proxy::v2(&proxy::Outgoing {
+                let header = proxy::v2(&proxy::OutgoingHeader {
                     addresses,
                     alpn: secured.and_then(|secured| secured.alpn.clone()),
                     authority: secured.and_then(|secured| secured.sni.clone()),

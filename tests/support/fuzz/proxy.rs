@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gatehouse::net::proxy::{
-    Addresses, Checksum, ClientTls, Outgoing, ProvenPeer, ProxyFault, ProxyHeader, Reader, v1, v2,
+    Addresses, Checksum, ClientTls, OutgoingHeader, ProvenPeer, ProxyFault, ProxyHeader, Reader, v1, v2,
 };
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -91,7 +91,7 @@ fn written(header: &ProxyHeader) {
         (line.len(), Some(ProxyHeader { addresses: header.addresses.map(plain), ..ProxyHeader::default() }))
     );
     for checksum in [Checksum::Added, Checksum::Omitted] {
-        let outgoing = Outgoing {
+        let outgoing = OutgoingHeader {
             addresses: header.addresses,
             alpn: header.alpn.clone(),
             authority: header.authority.clone(),
