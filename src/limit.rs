@@ -26,7 +26,7 @@ pub use callbacks::{Callback, Callbacks};
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
 pub use logins_shared::{Digests, LoginOutcome};
-pub use proven::{Params as ProvenParams, Place, Proven};
+pub use proven::{Params as ProvenParams, Proven, ProvenSlot};
 pub use registrations::Registrations;
 pub use rota::{Rota, RotaParams, Seat, Seated, Used};
 pub use senders::{Params as SenderParams, Senders, Tally};

@@ -127,7 +127,7 @@ impl Proven {
     ///
     /// # Errors
     /// [`Reason::TooManyClients`].
-    pub fn client(self: &Arc<Self>, address: IpAddr) -> Result<Place, Reason> {
+    pub fn client(self: &Arc<Self>, address: IpAddr) -> Result<ProvenSlot, Reason> {
         self.take(Key::Clients(Network::of(address)), self.params.clients, Reason::TooManyClients)
     }
 
@@ -140,7 +140,7 @@ impl Proven {
         domain: &Domain,
         address: Option<IpAddr>,
         quotas: &Quotas,
-    ) -> Result<[Option<Place>; 2], Reason> {
+    ) -> Result<[Option<ProvenSlot>; 2], Reason> {
         let most = quotas.connections.unwrap_or(self.params.domain_connections);
         let domain = self.take(Key::Connections(domain.registrable()), most, Reason::TooManyOfDomain)?;
         let around = address.map(|address| Key::Servers(Network::of(address).around()));
@@ -153,12 +153,12 @@ impl Proven {
     ///
     /// # Errors
     /// [`Reason::TooManyPairsOfDomain`].
-    pub fn pair(self: &Arc<Self>, domain: &Domain, quotas: &Quotas) -> Result<Place, Reason> {
+    pub fn pair(self: &Arc<Self>, domain: &Domain, quotas: &Quotas) -> Result<ProvenSlot, Reason> {
         let most = quotas.pairs.unwrap_or(self.params.domain_pairs);
         self.take(Key::Pairs(domain.registrable()), most, Reason::TooManyPairsOfDomain)
     }
 
-    fn take(self: &Arc<Self>, key: Key, most: u32, reason: Reason) -> Result<Place, Reason> {
+    fn take(self: &Arc<Self>, key: Key, most: u32, reason: Reason) -> Result<ProvenSlot, Reason> {
         let mut counts = held(&self.counts);
         let count = counts.here.get(&key).copied().unwrap_or_default();
         let elsewhere = match counts.keyed {
@@ -170,18 +170,18 @@ impl Proven {
         }
         counts.here.insert(key.clone(), count + 1);
         drop(counts);
-        Ok(Place { proven: Arc::clone(self), key })
+        Ok(ProvenSlot { proven: Arc::clone(self), key })
     }
 }
 
 /// A place in one of the counts.
 #[derive(Debug)]
-pub struct Place {
+pub struct ProvenSlot {
     proven: Arc<Proven>,
     key: Key,
 }
 
-impl Drop for Place {
+impl Drop for ProvenSlot {
     fn drop(&mut self) {
         let counts = &mut held(&self.proven.counts).here;
         if let Some(count) = counts.get_mut(&self.key) {

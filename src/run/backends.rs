@@ -103,7 +103,7 @@ impl Backend {
         pair: Pair,
         holder: (Teller<Order>, FarId),
         patience: Duration,
-    ) -> (Place, Later<Result<(), Reason>>) {
+    ) -> (BackendSlot, Later<Result<(), Reason>>) {
         let (tell, granted) = oneshot::channel();
         let mut state = self.held();
         let seat = state.rota.enter(&pair.sender.clone(), pair);
@@ -126,7 +126,7 @@ impl Backend {
                 false => Err(Reason::TooManyToBackend),
             }
         };
-        (Place { backend: Arc::clone(self), seat, used: None }, Box::pin(wait))
+        (BackendSlot { backend: Arc::clone(self), seat, used: None }, Box::pin(wait))
     }
 
     fn has_room(&self) -> bool {
@@ -180,14 +180,14 @@ impl Backend {
 
 /// A seat at a server behind, or a place among those who wait for one.
 #[derive(Debug)]
-pub struct Place {
+pub struct BackendSlot {
     backend: Arc<Backend>,
     seat: Seat,
     /// Once the stream stands.
     used: Option<Used>,
 }
 
-impl Place {
+impl BackendSlot {
     /// The stream stands: others may have the seat when their turn comes.
     pub fn stands(&mut self, now: Instant) {
         let mut state = self.backend.held();
@@ -207,7 +207,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for BackendSlot {
     fn drop(&mut self) {
         let mut state = self.backend.held();
         state.told.remove(&self.seat);

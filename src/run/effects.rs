@@ -13,7 +13,7 @@ use super::told::Surroundings;
 use super::verifier::{self, VerifyRequest};
 use super::{STARTTLS_SPACE, now, strays};
 use crate::jid::Domain;
-use crate::limit::{Leave, Place, StreamTicket};
+use crate::limit::{Leave, ProvenSlot, StreamTicket};
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
@@ -422,7 +422,7 @@ impl Pump {
 
     /// The pair's place under its rule, and, where a server has come to us, its own and its connection's in what its registrable
     /// domain and its network may have (D10).
-    fn counted(&mut self, permit: &Permit) -> Result<(StreamTicket, Option<Place>), Reason> {
+    fn counted(&mut self, permit: &Permit) -> Result<(StreamTicket, Option<ProvenSlot>), Reason> {
         let tools = &self.tools;
         let mut place = None;
         if permit.direction() == Direction::Inbound

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse::jid::Domain;
-use gatehouse::limit::{Place, Proven, ProvenParams, SenderParams, Senders, Tally};
+use gatehouse::limit::{Proven, ProvenParams, ProvenSlot, SenderParams, Senders, Tally};
 use gatehouse::policy::Quotas;
 use gatehouse::reason::Facing;
 use gatehouse::relay::{Sender, Words};
@@ -305,7 +305,7 @@ fn a_fleet_counts_together_and_tells_only_what_matters() {
         // Connections: as many as a registrable domain may have, over all nodes.
         let quotas = Quotas::default();
         let domain = Domain::parse("spread.example").unwrap();
-        let mut places: Vec<[Option<Place>; 2]> = Vec::new();
+        let mut places: Vec<[Option<ProvenSlot>; 2]> = Vec::new();
         for n in 0..120 {
             let address = IpAddr::from([192, 0, 2, (n % 200) as u8]);
             places.extend(fleet.nodes[n % nodes].proven.server(&domain, Some(address), &quotas).ok());

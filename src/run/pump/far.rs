@@ -14,7 +14,7 @@ use super::super::parting::{PartingTicket, Partings};
 use super::super::seeking::{Doubt, Seeking};
 use super::super::{Caller, Connection, Later, Outside, Route, backends, now};
 use crate::jid::Domain;
-use crate::limit::{Callback, Callbacks, Place, StreamTicket, Valve};
+use crate::limit::{Callback, Callbacks, ProvenSlot, StreamTicket, Valve};
 use crate::policy::{Federation, Policy};
 use crate::reason::{Detail, Facing, Reason};
 use crate::relay::plan::StreamLimits;
@@ -33,7 +33,7 @@ pub(in crate::run) struct Far {
     /// It is to ask about a key, over a connection of its own.
     callback: Option<Callback>,
     /// Its place at a server behind, until the connection has ended.
-    pub(in crate::run) place: Option<backends::Place>,
+    pub(in crate::run) place: Option<backends::BackendSlot>,
     /// A client's: what it has to do with those before and behind it that lead to the same server for one account.
     succession: Option<Succession>,
     /// What its socket wakes, where it is one of many.
@@ -41,7 +41,7 @@ pub(in crate::run) struct Far {
 }
 
 /// A place at a server behind, and the wait for it.
-pub(in crate::run) type Awaited = (backends::Place, Later<Result<(), Reason>>);
+pub(in crate::run) type Awaited = (backends::BackendSlot, Later<Result<(), Reason>>);
 
 impl Far {
     /// A leg for that pair on its way there, as soon as it has the place that it needs at a server behind. The connection stands in for `caller`, if
@@ -211,7 +211,7 @@ pub(in crate::run) struct Sending {
     /// Whom couriers are told it comes from, once they have carried something of it.
     pub(in crate::run) caller: Option<Arc<Caller>>,
     /// Its place in the count of its rule, and in that of the peer's registrable domain.
-    pub(in crate::run) _counted: (StreamTicket, Option<Place>),
+    pub(in crate::run) _counted: (StreamTicket, Option<ProvenSlot>),
     /// Inbound: reports of the pair take its stream (DB-69).
     pub(in crate::run) _inside: Option<InsideTicket>,
 }

@@ -7,7 +7,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use crate::jid::Domain;
-use crate::limit::{Place, Proven, Stranger, Welcome};
+use crate::limit::{Proven, ProvenSlot, Stranger, Welcome};
 use crate::policy::Quotas;
 use crate::reason::Reason;
 
@@ -17,7 +17,7 @@ pub(in crate::run) struct Places {
     /// Among strangers, until it is proven.
     stranger: Option<Stranger>,
     /// Among those who are proven: by what they proved, and by their network.
-    proven: [Option<Place>; 2],
+    proven: [Option<ProvenSlot>; 2],
     welcome: Option<Welcome>,
     /// It was told to go, because there is no room for strangers.
     unwelcome: bool,
@@ -91,7 +91,7 @@ impl Places {
         domain: &Domain,
         address: Option<IpAddr>,
         quotas: &Quotas,
-    ) -> Result<Place, Reason> {
+    ) -> Result<ProvenSlot, Reason> {
         if self.proven.iter().all(Option::is_none) {
             self.proven = among.server(domain, address, quotas)?;
         }
