@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::gateway::protocol::{Named, Peer, Refusal};
+use crate::gateway::protocol::{Named, Peer, RefusalRecord};
 
 /// A few lines for people: who, why in particular, by which rule or limit, and what to do.
-pub(super) fn text(refusal: &Refusal) -> String {
+pub(super) fn text(refusal: &RefusalRecord) -> String {
     let who = match (&refusal.from, &refusal.to) {
         (Some(from), Some(to)) => format!("{from} > {to}"),
         (Some(from), None) => format!("{from} > ?"),
@@ -103,7 +103,7 @@ mod tests {
     fn who_asked_and_who_was_asked_for_are_told_apart() {
         let named = |from: Option<&str>, to: Option<&str>| {
             let (from, to) = (from.map(str::to_owned), to.map(str::to_owned));
-            text(&Refusal { from, to, ..Refusal::default() })
+            text(&RefusalRecord { from, to, ..RefusalRecord::default() })
         };
         for (from, to, words) in [
             (Some("a.example"), Some("b.example"), "  a.example > b.example  "),

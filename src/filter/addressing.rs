@@ -10,7 +10,7 @@ use super::{Admitted, Context};
 
 /// What becomes of a stanza that does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum StanzaRefusal {
     /// Only this stanza is refused, and its sender is told.
     Bounce(Reason),
     /// Only this stanza is refused, and nobody is told.
@@ -41,10 +41,10 @@ pub(super) struct Placed {
 }
 
 /// RLY-01 to RLY-03, RLY-19, JID-01 to JID-07.
-pub(super) fn place(head: &Head, context: &Context<'_>) -> Result<Placed, Refusal> {
+pub(super) fn place(head: &Head, context: &Context<'_>) -> Result<Placed, StanzaRefusal> {
     // STR-16: before any pair stands, no stanza is looked at.
     if context.guard.is_empty() {
-        return Err(Refusal::Fault(Reason::NotAuthorized));
+        return Err(StanzaRefusal::Fault(Reason::NotAuthorized));
     }
     // Most streams have one pair, and most addresses are plain.
     if let Some(usual) = context.guard.pair(0).map(Admitted::pair)
@@ -57,9 +57,9 @@ pub(super) fn place(head: &Head, context: &Context<'_>) -> Result<Placed, Refusa
 }
 
 /// The same for addresses in any form.
-pub(super) fn place_apart(from: &str, to: &str, context: &Context<'_>) -> Result<Placed, Refusal> {
+pub(super) fn place_apart(from: &str, to: &str, context: &Context<'_>) -> Result<Placed, StanzaRefusal> {
     if context.guard.is_empty() {
-        return Err(Refusal::Fault(Reason::NotAuthorized));
+        return Err(StanzaRefusal::Fault(Reason::NotAuthorized));
     }
     let (sender, target) = (Address::read(from)?, Address::read(to)?);
     let Some(pair) = context.guard.find(sender.domain(), target.domain()) else {
@@ -71,7 +71,7 @@ pub(super) fn place_apart(from: &str, to: &str, context: &Context<'_>) -> Result
             }
             false => Reason::InvalidFrom,
         };
-        return Err(Refusal::Fault(reason));
+        return Err(StanzaRefusal::Fault(reason));
     };
     // JID-06: a back-end that reads addresses as RFC 7622 has them gets those that it allows.
     let modern = (context.rfc7622)(match context.direction {
@@ -90,7 +90,7 @@ pub(super) fn settle(
     (sender, from): (Address<'_>, &str),
     (target, to): (Address<'_>, &str),
     modern: bool,
-) -> Result<(Option<Box<Edits>>, bool), Refusal> {
+) -> Result<(Option<Box<Edits>>, bool), StanzaRefusal> {
     let (sender, target) = if modern { (sender.by_rfc7622(), target.by_rfc7622()) } else { (sender, target) };
     match (sender, target) {
         (Address::Clear(sender), Address::Clear(target)) => {
@@ -104,10 +104,10 @@ pub(super) fn settle(
             Ok((edits, target.local.is_some()))
         }
         (Address::Blurred { bare, .. }, _) => {
-            Err(Refusal::Unclear { answer: bare, address: from.to_owned() })
+            Err(StanzaRefusal::Unclear { answer: bare, address: from.to_owned() })
         }
         (Address::Clear(sender), Address::Blurred { .. }) => {
-            Err(Refusal::Unclear { answer: Some(sender.to_string()), address: to.to_owned() })
+            Err(StanzaRefusal::Unclear { answer: Some(sender.to_string()), address: to.to_owned() })
         }
     }
 }
@@ -127,8 +127,8 @@ pub(super) enum Address<'a> {
 }
 
 impl<'a> Address<'a> {
-    pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
-        let improper = Refusal::Fault(Reason::ImproperAddressing);
+    pub(super) fn read(text: &'a str) -> Result<Self, StanzaRefusal> {
+        let improper = StanzaRefusal::Fault(Reason::ImproperAddressing);
         match Jid::parse(text) {
             Ok(jid) => Ok(Self::Clear(jid)),
             // RLY-01: a bad local part or resource is this stanza's own affair.

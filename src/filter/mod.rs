@@ -15,7 +15,7 @@ mod outgoing;
 pub use bounce::{ErrorReply, is_answerable};
 pub use content::refusal;
 pub use guard::{Admitted, Guard, Route, Traffic};
-pub use outgoing::{Ends, Inward, Leaving, Outgoing, Refusal, inspect_outgoing};
+pub use outgoing::{Ends, Inward, Leaving, Outgoing, StanzaRefusal, inspect_outgoing};
 
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
@@ -66,7 +66,7 @@ pub enum Decision {
 pub fn inspect(head: &Head, context: &Context<'_>) -> Decision {
     let placed = match addressing::place(head, context) {
         Ok(placed) => placed,
-        Err(Refusal::Bounce(reason)) => return refuse(head, reason),
+        Err(StanzaRefusal::Bounce(reason)) => return refuse(head, reason),
         Err(refusal) => return refusal.into(),
     };
     let Some(admitted) = context.guard.pair(placed.pair) else { return Decision::Fault(Reason::HostUnknown) };
@@ -106,15 +106,15 @@ pub fn locate(from: Option<&str>, to: Option<&str>, context: &Context<'_>) -> Re
     placed.map(|placed| placed.pair).map_err(Decision::from)
 }
 
-impl From<Refusal> for Decision {
-    fn from(refusal: Refusal) -> Self {
+impl From<StanzaRefusal> for Decision {
+    fn from(refusal: StanzaRefusal) -> Self {
         match refusal {
-            Refusal::Bounce(reason) => Self::Bounce(reason),
-            Refusal::Drop(reason) => Self::Drop(reason),
+            StanzaRefusal::Bounce(reason) => Self::Bounce(reason),
+            StanzaRefusal::Drop(reason) => Self::Drop(reason),
             // Of what leaves alone.
-            Refusal::Withheld(_) => Self::Drop(Reason::KeptInside),
-            Refusal::Fault(reason) => Self::Fault(reason),
-            Refusal::Unclear { answer, address } => Self::Unclear { answer, address },
+            StanzaRefusal::Withheld(_) => Self::Drop(Reason::KeptInside),
+            StanzaRefusal::Fault(reason) => Self::Fault(reason),
+            StanzaRefusal::Unclear { answer, address } => Self::Unclear { answer, address },
         }
     }
 }

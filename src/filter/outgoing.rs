@@ -3,7 +3,7 @@
 //! Who may speak for the sender, and whether the pair may stand, is settled elsewhere; here is what the addresses say, and
 //! whether the rules of both sides let the stanza pass (RLY-08, RLY-12 to RLY-15, JID-01 to JID-07).
 
-pub use super::addressing::Refusal;
+pub use super::addressing::StanzaRefusal;
 use super::addressing::{self, Address};
 use super::content::{self, Finding, Scope};
 use super::egress::{self, Leaves};
@@ -34,7 +34,7 @@ impl<'a> Ends<'a> {
     ///
     /// # Errors
     /// When one of them is missing, or its domain is none (RLY-01).
-    pub fn read(from: &'a str, to: &'a str) -> Result<Self, Refusal> {
+    pub fn read(from: &'a str, to: &'a str) -> Result<Self, StanzaRefusal> {
         Ok(Self { from: (Address::read(from)?, from), to: (Address::read(to)?, to) })
     }
 
@@ -53,7 +53,7 @@ impl<'a> Ends<'a> {
     ///
     /// # Errors
     /// JID-06: an address that reads in two ways.
-    pub fn settle(self, modern: bool) -> Result<(Option<Box<Edits>>, bool), Refusal> {
+    pub fn settle(self, modern: bool) -> Result<(Option<Box<Edits>>, bool), StanzaRefusal> {
         addressing::settle(self.from, self.to, modern)
     }
 }
@@ -86,7 +86,7 @@ pub fn inspect_outgoing(
     head: &Head,
     (mut edits, to_user): (Option<Box<Edits>>, bool),
     outgoing: &Outgoing<'_>,
-) -> Result<Leaving, Refusal> {
+) -> Result<Leaving, StanzaRefusal> {
     let inward = outgoing
         .inward
         .as_ref()
@@ -95,8 +95,10 @@ pub fn inspect_outgoing(
         match content::judge(head, &scope, rules, to_user) {
             Finding::Clean => {}
             Finding::Cut(children) => edits.get_or_insert_default().cut.extend(children),
-            Finding::Refused(reason) if is_answerable(head, reason) => return Err(Refusal::Bounce(reason)),
-            Finding::Refused(reason) | Finding::Swallowed(reason) => return Err(Refusal::Drop(reason)),
+            Finding::Refused(reason) if is_answerable(head, reason) => {
+                return Err(StanzaRefusal::Bounce(reason));
+            }
+            Finding::Refused(reason) | Finding::Swallowed(reason) => return Err(StanzaRefusal::Drop(reason)),
         }
     }
     let mut curtailed = false;
@@ -107,11 +109,11 @@ pub fn inspect_outgoing(
                 curtailed = true;
                 edits.get_or_insert_default().cut.extend(children);
             }
-            Leaves::Nothing => return Err(Refusal::Withheld(None)),
+            Leaves::Nothing => return Err(StanzaRefusal::Withheld(None)),
             Leaves::Error(condition) => {
-                return Err(Refusal::Withheld(egress::answer(head, edits.as_deref(), condition)));
+                return Err(StanzaRefusal::Withheld(egress::answer(head, edits.as_deref(), condition)));
             }
-            Leaves::Refused => return Err(Refusal::Bounce(Reason::KeptInside)),
+            Leaves::Refused => return Err(StanzaRefusal::Bounce(Reason::KeptInside)),
         }
     }
     // RLY-07: what the stanza leaned on travels with it when the far stream's language is another.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parts;
 use crate::config::Settings;
-use crate::filter::{self, Leaving, Outgoing, Refusal};
+use crate::filter::{self, Leaving, Outgoing, StanzaRefusal};
 use crate::jid::{Domain, Jid};
 use crate::policy::{
     Explanation, Federate, Identity, KeyDigest, OfStanza, Permit, Policy, ShownKey, StanzaFate, StanzaKind,
@@ -156,9 +156,9 @@ fn fate(head: &Head, permit: &Permit) -> StanzaFate {
             let without: Vec<String> = children.map(|(_, child)| named(child)).collect();
             StanzaFate { refused: None, leaves: Some(format!("passes, without {}", without.join(", "))) }
         }
-        Err(Refusal::Withheld(None)) => kept("nothing leaves, and nobody is told"),
-        Err(Refusal::Withheld(Some(_))) => kept("an error leaves in its place"),
-        Err(Refusal::Bounce(Reason::KeptInside)) => kept("nothing leaves, and its sender is told"),
+        Err(StanzaRefusal::Withheld(None)) => kept("nothing leaves, and nobody is told"),
+        Err(StanzaRefusal::Withheld(Some(_))) => kept("an error leaves in its place"),
+        Err(StanzaRefusal::Bounce(Reason::KeptInside)) => kept("nothing leaves, and its sender is told"),
         // What else is wrong with it no rule says.
         Ok(_) | Err(_) => StanzaFate::default(),
     }

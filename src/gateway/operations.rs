@@ -26,7 +26,7 @@ use crate::policy::Finding;
 use crate::reason::{Flow, Reason};
 use crate::run::circuit::Circuit;
 use crate::run::observe::capped;
-use crate::run::refusals::{Refusal, RefusalQuery};
+use crate::run::refusals::{RefusalQuery, RefusalRecord};
 use crate::run::registry::{Registry, View};
 use crate::run::{Tools, now};
 use crate::status::Snapshot;
@@ -253,7 +253,7 @@ impl Operations {
     }
 
     /// The last refusals; where no rule names a domain, with the one that looks most like it.
-    pub fn refusals(&self, wanted: &RefusalQuery) -> Vec<Refusal> {
+    pub fn refusals(&self, wanted: &RefusalQuery) -> Vec<RefusalRecord> {
         let policy = self.tools().registry.policy();
         let mut found = self.tools().observe.refusals().list(wanted);
         let mut near: BTreeMap<String, Option<String>> = BTreeMap::new();

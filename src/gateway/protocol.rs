@@ -18,7 +18,7 @@ pub use super::used::{Shadowed, Unused};
 use crate::config::DumpLine;
 pub use crate::peers::{Named, Peer};
 pub use crate::run::quarantine::Word;
-pub use crate::run::refusals::Refusal;
+pub use crate::run::refusals::RefusalRecord;
 pub use crate::run::shadow::{Otherwise, Passes, Report};
 pub use crate::status::Snapshot;
 
@@ -377,7 +377,7 @@ pub enum Answer {
     /// The last refusals, the oldest first.
     Refusals {
         /// Each with who, what, why and what to do.
-        refusals: Vec<Refusal>,
+        refusals: Vec<RefusalRecord>,
     },
     /// How remote domains were proven.
     Peers {

@@ -23,7 +23,7 @@ use self::line::Line;
 use self::refused::refusal;
 use super::audit::{self, Audit};
 use super::health::Health;
-use super::refusals::{Refusal, Refusals};
+use super::refusals::{RefusalRecord, Refusals};
 use super::registry::Meta;
 use super::remembered::Remembered;
 use super::seeking::Seeking;

@@ -4,10 +4,10 @@ use super::*;
 use crate::policy::{Bans, Day, Federation, HostedSource, Input, Place, Policy, build};
 use crate::run::audit::{self, Audit};
 use crate::run::observe::Observe;
-use crate::run::refusals::{Refusal, RefusalQuery};
+use crate::run::refusals::{RefusalQuery, RefusalRecord};
 use crate::run::tests::domain;
 
-fn all(tools: &Tools) -> Vec<Refusal> {
+fn all(tools: &Tools) -> Vec<RefusalRecord> {
     tools.observe.refusals().list(&RefusalQuery::default())
 }
 

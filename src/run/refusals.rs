@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Something that was refused. Words of peers in it are escaped and capped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct RefusalRecord {
     /// Its number; the newest has the highest.
     pub n: u64,
     /// When it happened last, RFC 3339.
@@ -50,7 +50,7 @@ pub struct Refusal {
     pub stream: Option<String>,
 }
 
-impl Refusal {
+impl RefusalRecord {
     /// Whether the domain takes part in it.
     pub fn concerns(&self, domain: &str) -> bool {
         [&self.from, &self.to].into_iter().flatten().any(|name| name == domain)
@@ -87,7 +87,7 @@ pub struct RefusalQuery {
 }
 
 impl RefusalQuery {
-    fn admits(&self, refusal: &Refusal) -> bool {
+    fn admits(&self, refusal: &RefusalRecord) -> bool {
         refusal.n > self.after
             && self.domain.as_deref().is_none_or(|domain| refusal.concerns(domain))
             && self
@@ -101,7 +101,7 @@ impl RefusalQuery {
 #[derive(Debug)]
 pub struct Refusals {
     most: AtomicUsize,
-    held: Mutex<(u64, VecDeque<Refusal>)>,
+    held: Mutex<(u64, VecDeque<RefusalRecord>)>,
 }
 
 impl Refusals {
@@ -116,7 +116,7 @@ impl Refusals {
     }
 
     /// One more.
-    pub fn add(&self, mut refusal: Refusal) {
+    pub fn add(&self, mut refusal: RefusalRecord) {
         let mut held = self.held();
         let (n, ring) = &mut *held;
         *n += 1;
@@ -134,16 +134,16 @@ impl Refusals {
     }
 
     /// Those that are wanted, the oldest first.
-    pub fn list(&self, wanted: &RefusalQuery) -> Vec<Refusal> {
+    pub fn list(&self, wanted: &RefusalQuery) -> Vec<RefusalRecord> {
         let held = self.held();
         let most = wanted.last.unwrap_or(usize::MAX);
-        let mut found: Vec<Refusal> =
+        let mut found: Vec<RefusalRecord> =
             held.1.iter().rev().filter(|refusal| wanted.admits(refusal)).take(most).cloned().collect();
         found.reverse();
         found
     }
 
-    fn held(&self) -> MutexGuard<'_, (u64, VecDeque<Refusal>)> {
+    fn held(&self) -> MutexGuard<'_, (u64, VecDeque<RefusalRecord>)> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,13 +164,13 @@ const NEAR: usize = 16;
 mod tests {
     use super::*;
 
-    fn refusal(from: &str, reason: &str, peer: &str) -> Refusal {
-        Refusal {
+    fn refusal(from: &str, reason: &str, peer: &str) -> RefusalRecord {
+        RefusalRecord {
             from: Some(from.to_owned()),
             to: Some("hall.example".to_owned()),
             reason: reason.to_owned(),
             peer: Some(peer.to_owned()),
-            ..Refusal::default()
+            ..RefusalRecord::default()
         }
     }
 
@@ -200,7 +200,7 @@ mod tests {
         for n in 0..4 {
             ring.add(refusal(&format!("{n}.example"), "not-listed", "192.0.2.1:1"));
         }
-        let expired = Refusal {
+        let expired = RefusalRecord {
             cause: Some("expired".to_owned()),
             ..refusal("x.example", "certificate-untrusted", "192.0.2.1:1")
         };

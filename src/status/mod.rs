@@ -9,7 +9,7 @@ pub mod text;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::refusals::Refusal;
+use crate::run::refusals::RefusalRecord;
 
 /// Everything that is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ pub struct Snapshot {
     /// Remote domains that did not answer lately.
     pub circuits: Vec<Circuit>,
     /// The last refusals, the newest first.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<RefusalRecord>,
     /// The rules, those that expire first at the top.
     pub rules: Vec<Rule>,
     /// How many rules there are in all.

@@ -1,6 +1,6 @@
 use super::super::{Backend, List, Pair, Peer, Quarantined, Rule, Shadow, ShadowChange};
 use super::*;
-use crate::run::refusals::Refusal;
+use crate::run::refusals::RefusalRecord;
 
 fn snapshot() -> Snapshot {
     let evil = "<script>alert('x')</script>\"&";
@@ -18,10 +18,10 @@ fn snapshot() -> Snapshot {
         all_pairs: 10_000,
         page: 2,
         pages: 100,
-        refusals: vec![Refusal {
+        refusals: vec![RefusalRecord {
             from: Some(evil.to_owned()),
             detail: Some(evil.to_owned()),
-            ..Refusal::default()
+            ..RefusalRecord::default()
         }],
         rules: vec![Rule {
             name: "partners".to_owned(),

@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::canonical::{Canonical, Stop};
 use super::frame::{Frame, Head, Kind, Received, Surface};
 use super::header::{self, Header};
-use super::refused::{Refusal, Refused};
+use super::refused::{ElementRefusal, Refused};
 use super::scan::{Breach, Found, Scan};
 use super::scope::Declared;
 use super::skip::{Skip, Skipped};
@@ -379,8 +379,8 @@ impl Framer {
         if self.expected.take().is_some() {
             return Err(Violation::of(Rule::Readers));
         }
-        let refusal =
-            Refusal::of(violation, &self.limits).filter(|_| self.scan.is_rooted() && self.limits.skip > 0);
+        let refusal = ElementRefusal::of(violation, &self.limits)
+            .filter(|_| self.scan.is_rooted() && self.limits.skip > 0);
         let refusal = refusal.ok_or(violation)?.with_found(match violation.rule {
             Rule::Grown => self.strict.grown(),
             _ => 0,

@@ -6,14 +6,14 @@ use crate::reason::Reason;
 
 /// Why an element is refused: the rule, and for a budget by how much it was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Refusal {
+pub struct ElementRefusal {
     rule: Rule,
     reason: Reason,
     most: usize,
     found: usize,
 }
 
-impl Refusal {
+impl ElementRefusal {
     /// The refusal that this violation is on a proven stream, if where the element ends is not in doubt.
     pub(super) fn of(violation: Violation, limits: &Limits) -> Option<Self> {
         let rule = violation.rule;
@@ -97,12 +97,12 @@ impl Default for Kept {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refused {
     kept: Kept,
-    why: Refusal,
+    why: ElementRefusal,
     octets: usize,
 }
 
 impl Refused {
-    pub(super) fn new(kept: Kept, why: Refusal, octets: usize) -> Self {
+    pub(super) fn new(kept: Kept, why: ElementRefusal, octets: usize) -> Self {
         Self { kept, why, octets }
     }
 
@@ -137,7 +137,7 @@ impl Refused {
     }
 
     /// Why.
-    pub fn why(&self) -> Refusal {
+    pub fn why(&self) -> ElementRefusal {
         self.why
     }
 

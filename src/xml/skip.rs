@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::chars::{is_space, may_begin_name};
 use super::frame::Kind;
-use super::refused::{Kept, Refusal, Refused};
+use super::refused::{ElementRefusal, Kept, Refused};
 use super::scope::Declared;
 use super::utf8::Utf8;
 use super::{Content, Rule, Violation};
@@ -73,7 +73,7 @@ enum Wanted {
 
 /// Reads on to the end of one element.
 pub(super) struct Skip {
-    why: Refusal,
+    why: ElementRefusal,
     /// What is told where it turns out to be no stanza: such an element ends its stream.
     unless: Violation,
     content: Content,
@@ -128,7 +128,7 @@ struct InTag {
 impl Skip {
     /// A reading from the `<` of the element on. `unless` ends the stream if it is no stanza.
     pub(super) fn new(
-        why: Refusal,
+        why: ElementRefusal,
         unless: Violation,
         content: Content,
         declared: Option<Arc<Declared>>,

@@ -2,7 +2,7 @@
 //!
 //! Rules carry the ids of the house's XML rules, so that a test, a log line and a review speak of the same thing.
 //! A breach of a budget, or of a rule about what is legal XML and may not pass, only refuses the element where the stream is
-//! proven (requirement XML-17, see [`super::Refusal`]); every other one ends the stream (rule P1).
+//! proven (requirement XML-17, see [`super::ElementRefusal`]); every other one ends the stream (rule P1).
 
 use std::fmt;
 

@@ -10,7 +10,7 @@ use super::super::turn::Turn;
 use super::super::turned::{Turned, excess};
 use super::Outbound;
 use super::lanes::{Lane, Permits};
-use crate::filter::{self, Ends, Inward, Leaving, Outgoing, Refusal};
+use crate::filter::{self, Ends, Inward, Leaving, Outgoing, StanzaRefusal};
 use crate::jid::{Domain, Plain};
 use crate::reason::{Class, Direction, Flow, Reason};
 use crate::stream::Pair;
@@ -56,15 +56,17 @@ impl Outbound {
         }
     }
 
-    fn refused(&self, frame: &Frame, refusal: Refusal, turn: &mut Turn<'_>) {
+    fn refused(&self, frame: &Frame, refusal: StanzaRefusal, turn: &mut Turn<'_>) {
         let (origin, head) = (self.origin(), frame.head());
         match refusal {
-            Refusal::Bounce(reason) => origin.sent_back(head, &reason.into(), turn),
-            Refusal::Drop(reason) => origin.note_refused(head, reason, turn),
+            StanzaRefusal::Bounce(reason) => origin.sent_back(head, &reason.into(), turn),
+            StanzaRefusal::Drop(reason) => origin.note_refused(head, reason, turn),
             // Addresses alone were looked at.
-            Refusal::Withheld(_) => {}
-            Refusal::Unclear { answer, address } => origin.unclear(head, answer.as_deref(), address, turn),
-            Refusal::Fault(_) => self.unaddressed(&Turned::plain(head), turn),
+            StanzaRefusal::Withheld(_) => {}
+            StanzaRefusal::Unclear { answer, address } => {
+                origin.unclear(head, answer.as_deref(), address, turn)
+            }
+            StanzaRefusal::Fault(_) => self.unaddressed(&Turned::plain(head), turn),
         }
     }
 
@@ -173,25 +175,25 @@ impl Outbound {
                 }
                 turn.push(Effect::Hand(lane.id, rewritten.unwrap_or_else(|| frame.into_octets())));
             }
-            Err(Refusal::Withheld(instead)) => {
+            Err(StanzaRefusal::Withheld(instead)) => {
                 let what = if instead.is_some() { Withheld::Answered } else { Withheld::Dropped };
                 turn.note(withheld(lane, permits, what));
                 if let Some(octets) = instead {
                     turn.push(Effect::Hand(lane.id, octets));
                 }
             }
-            Err(Refusal::Bounce(reason)) => {
+            Err(StanzaRefusal::Bounce(reason)) => {
                 permits.ruled(reason, frame.head(), turn);
                 self.origin().sent_back(frame.head(), &reason.into(), turn);
                 permits.refused_beside(&lane.pair, reason, &frame, turn);
             }
-            Err(Refusal::Drop(reason) | Refusal::Fault(reason)) => {
+            Err(StanzaRefusal::Drop(reason) | StanzaRefusal::Fault(reason)) => {
                 permits.ruled(reason, frame.head(), turn);
                 self.origin().note_refused(frame.head(), reason, turn);
                 permits.refused_beside(&lane.pair, reason, &frame, turn);
             }
             // Addresses were settled before.
-            Err(Refusal::Unclear { .. }) => {}
+            Err(StanzaRefusal::Unclear { .. }) => {}
         }
     }
 }

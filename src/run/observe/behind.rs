@@ -5,7 +5,7 @@
 
 use std::sync::PoisonError;
 
-use super::super::refusals::Refusal;
+use super::super::refusals::RefusalRecord;
 use super::super::registry::Meta;
 use super::super::told::Around;
 use super::refused::refusal;
@@ -93,7 +93,7 @@ pub(super) fn login(observe: &Observe, meta: &Meta, event: &Event, around: &Arou
             detail = around.detail.as_ref().map(tracing::field::display), "login");
     }
     if *outcome == Outcome::Deny {
-        observe.keep(Refusal {
+        observe.keep(RefusalRecord {
             to: Some(capped(hosted.as_str())),
             stream: Some(meta.id.to_string()),
             peer: meta.peer.map(|peer| peer.to_string()),

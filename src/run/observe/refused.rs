@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::super::refusals::Refusal;
+use super::super::refusals::RefusalRecord;
 use super::super::registry::Meta;
 use super::super::told::{Around, Before};
 use super::super::{Failure, now};
@@ -28,8 +28,10 @@ impl Observe {
             return;
         }
         let around = Around { detail: detail.map(|detail| *detail), ..Around::default() };
-        let known =
-            Refusal { peer: Some(peer.to_string()), ..refusal("connection", door.label(), reason, &around) };
+        let known = RefusalRecord {
+            peer: Some(peer.to_string()),
+            ..refusal("connection", door.label(), reason, &around)
+        };
         self.keep(known);
         if room(reason).is_some() {
             return self.turned_away(Some(peer), reason);
@@ -121,15 +123,15 @@ impl Observe {
         self.keep(entry);
     }
 
-    pub(super) fn keep(&self, refusal: Refusal) {
-        self.ring.add(Refusal { time: jiff::Timestamp::now().to_string(), ..refusal });
+    pub(super) fn keep(&self, refusal: RefusalRecord) {
+        self.ring.add(RefusalRecord { time: jiff::Timestamp::now().to_string(), ..refusal });
     }
 }
 
 /// The entry of the list.
-fn entry(meta: &Meta, what: &str, record: &Record, around: &Around) -> Refusal {
+fn entry(meta: &Meta, what: &str, record: &Record, around: &Around) -> RefusalRecord {
     let (from, to) = names(record);
-    Refusal {
+    RefusalRecord {
         from,
         to,
         peer: address(meta, around).map(|peer| peer.to_string()),
@@ -140,8 +142,8 @@ fn entry(meta: &Meta, what: &str, record: &Record, around: &Around) -> Refusal {
 }
 
 /// What is known of a refusal before who it concerns.
-pub(super) fn refusal(what: &str, flow: &str, reason: Reason, around: &Around) -> Refusal {
-    Refusal {
+pub(super) fn refusal(what: &str, flow: &str, reason: Reason, around: &Around) -> RefusalRecord {
+    RefusalRecord {
         what: what.to_owned(),
         flow: flow.to_owned(),
         reason: reason.label().to_owned(),
@@ -152,7 +154,7 @@ pub(super) fn refusal(what: &str, flow: &str, reason: Reason, around: &Around) -
         nearest: around.nearest.clone(),
         limit: reason.limit().map(str::to_owned),
         remedy: remedy(reason, around.detail.as_ref()).to_owned(),
-        ..Refusal::default()
+        ..RefusalRecord::default()
     }
 }
 

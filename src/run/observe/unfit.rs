@@ -67,7 +67,7 @@ impl Observe {
         };
         let lists = around.detail.as_ref().map(ToString::to_string);
         let detail = whose.iter().cloned().chain(lists).chain([detail]).collect::<Vec<_>>().join(": ");
-        let entry = Refusal {
+        let entry = RefusalRecord {
             from: pair.as_ref().map(|pair| capped(pair.sender.as_str())),
             to: pair.as_ref().map(|pair| capped(pair.target.as_str())),
             peer: super::address(meta, around).map(|peer| peer.to_string()),
