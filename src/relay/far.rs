@@ -28,7 +28,7 @@ use crate::stream::fault::Due;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
 use crate::stream::management::{Manage, Managed, Taken};
 use crate::stream::{KeyAnswer, Method, Pair, Proof, Secured};
-use crate::xml::{Frame, Refused, Token};
+use crate::xml::{Frame, RefusedStanza, Token};
 
 /// A leg that we opened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -96,7 +96,7 @@ pub(super) enum FarOutcome {
     /// A stanza came back, to be compared with what stands.
     Back(Frame),
     /// One that the framer refused.
-    Unfit(Box<Refused>),
+    Unfit(Box<RefusedStanza>),
     /// The pair stands there.
     Stands,
     /// It was on its way out, and its connection or T-close is over. The first reason is why its pair ended.

@@ -21,7 +21,7 @@ use crate::jid::Domain;
 use crate::policy::{Beside, Counted, Permit, Place, RuleName};
 use crate::reason::{Direction, Flow, Reason};
 use crate::stream::Pair;
-use crate::xml::{Edits, Frame, Head, Kind, Refused, rewrite};
+use crate::xml::{Edits, Frame, Head, Kind, RefusedStanza, rewrite};
 
 /// What stands on the stream that a stanza came on.
 pub(super) struct Incoming<'a> {
@@ -255,7 +255,11 @@ impl Incoming<'_> {
     ///
     /// # Errors
     /// The stream ends for this reason.
-    pub(super) fn refuse_stanza(&mut self, refused: &Refused, turn: &mut Turn<'_>) -> Result<(), Reason> {
+    pub(super) fn refuse_stanza(
+        &mut self,
+        refused: &RefusedStanza,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Reason> {
         let turned = Turned::refused(refused);
         let place = self.compare(turn.home, |context| filter::locate(refused.from(), refused.to(), context));
         match place {

@@ -21,7 +21,7 @@ use crate::stream::fault::{self, Fault};
 use crate::stream::management::{self, Word};
 use crate::stream::receiving::{self, Claim, Receiving, ReceivingParams};
 use crate::stream::{Certificate, KeyCheck, Method, Pair, Secured, StreamIds};
-use crate::xml::{CLOSE, Frame, Header, Kind, Refused, Token, names};
+use crate::xml::{CLOSE, Frame, Header, Kind, RefusedStanza, Token, names};
 
 /// The leg that arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +69,7 @@ pub(super) enum NearOutcome {
     /// A stanza, to be compared with what stands.
     Stanza(Frame),
     /// A stanza that the framer refused.
-    Unfit(Box<Refused>),
+    Unfit(Box<RefusedStanza>),
     /// Somebody asks whether a key is ours.
     Vouch(KeyCheck),
 }

@@ -16,7 +16,7 @@ use crate::filter::ErrorReply;
 use crate::jid::Jid;
 use crate::reason::{Direction, Reason};
 use crate::stream::Pair;
-use crate::xml::{Edits, Frame, Head, Kind, Refused, escape_attr, names};
+use crate::xml::{Edits, Frame, Head, Kind, RefusedStanza, escape_attr, names};
 
 /// What becomes of a stanza that does not pass, by what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(super) struct Turned<'a> {
 
 impl<'a> Turned<'a> {
     /// What the framer refused.
-    pub(super) fn refused(refused: &'a Refused) -> Self {
+    pub(super) fn refused(refused: &'a RefusedStanza) -> Self {
         Self {
             kind: refused.kind(),
             from: refused.from().map(Cow::Borrowed),

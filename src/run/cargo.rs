@@ -100,7 +100,7 @@ impl State {
 
 /// A stanza was not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum NotTaken {
     /// The courier has ended.
     Closed(Bytes),
     /// There is no room.
@@ -165,15 +165,15 @@ impl Cargo {
     ///
     /// # Errors
     /// The stanza itself, when it was not taken.
-    pub fn offer(&self, load: Load, stanza: Bytes) -> Result<(), Refused> {
+    pub fn offer(&self, load: Load, stanza: Bytes) -> Result<(), NotTaken> {
         let mut state = self.state();
         if state.closed {
-            return Err(Refused::Closed(stanza));
+            return Err(NotTaken::Closed(stanza));
         }
         let octets = stanza.len();
         let counted = !load.is_of_the_world();
         if !self.has_room(&state, load, octets) || counted && !self.hold.take(octets) {
-            return Err(Refused::Full(stanza));
+            return Err(NotTaken::Full(stanza));
         }
         state.octets += octets;
         state.stanzas += 1;
@@ -316,7 +316,7 @@ mod tests {
         for _ in 0..100 {
             cargo.offer(Load::Own, stanza(10)).unwrap();
         }
-        assert!(matches!(cargo.offer(Load::Own, stanza(1)), Err(Refused::Full(_))));
+        assert!(matches!(cargo.offer(Load::Own, stanza(1)), Err(NotTaken::Full(_))));
         assert_eq!(taken(&cargo), 100);
         assert!(cargo.offer(Load::Own, stanza(1)).is_err(), "the courier still has them");
         cargo.settle(500, 50, false);
@@ -328,7 +328,7 @@ mod tests {
         let (_, cargo) = cargo(10_000, 1000);
         cargo.offer(Load::Carried, stanza(1)).unwrap();
         cargo.offer(Load::Carried, stanza(1)).unwrap();
-        assert!(matches!(cargo.offer(Load::Carried, stanza(1)), Err(Refused::Full(_))));
+        assert!(matches!(cargo.offer(Load::Carried, stanza(1)), Err(NotTaken::Full(_))));
     }
 
     // SM-01: a stanza is settled when all before it are.
@@ -354,7 +354,7 @@ mod tests {
         let limits = StreamLimits::default();
         let other = Cargo::new(Arc::clone(&hold), &limits);
         one.offer(Load::Own, stanza(100)).unwrap();
-        assert!(matches!(other.offer(Load::Report, stanza(1)), Err(Refused::Full(_))));
+        assert!(matches!(other.offer(Load::Report, stanza(1)), Err(NotTaken::Full(_))));
         let mut wait = std::pin::pin!(Arc::clone(&other).room(Load::Report, 1));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(wait.as_mut().poll(&mut cx).is_pending());
@@ -365,6 +365,6 @@ mod tests {
         other.offer(Load::Report, stanza(50)).unwrap();
         assert_eq!(other.close().len(), 1);
         assert_eq!(hold.octets.load(Ordering::Relaxed), 0);
-        assert!(matches!(other.offer(Load::Own, stanza(1)), Err(Refused::Closed(_))));
+        assert!(matches!(other.offer(Load::Own, stanza(1)), Err(NotTaken::Closed(_))));
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 pub use self::back::{carry_on, open_back};
 
-use super::cargo::{Brought, Cargo, Hold, Refused};
+use super::cargo::{Brought, Cargo, Hold, NotTaken};
 use super::inbox::Teller;
 use super::pump::Pump;
 use super::registry::{Meta, Order, Phase, RelayId};
@@ -251,8 +251,8 @@ fn give(tools: &Arc<Tools>, pair: &Pair, given: Given<'_>, stanza: Bytes) -> Res
 fn offer(metrics: &Metrics, cargo: Arc<Cargo>, load: Load, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
     match cargo.offer(load, stanza) {
         Ok(()) => Ok(cargo),
-        Err(Refused::Closed(stanza)) => Err(Turned::None(stanza)),
-        Err(Refused::Full(stanza)) => {
+        Err(NotTaken::Closed(stanza)) => Err(Turned::None(stanza)),
+        Err(NotTaken::Full(stanza)) => {
             metrics.limited(Limit::Queue);
             let wait = Box::pin(Arc::clone(&cargo).room(load, stanza.len()));
             Err(Turned::Full(stanza, cargo, wait))

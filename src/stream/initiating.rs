@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::jid::Domain;
 use crate::reason::{Cause, Facing, Reason};
-use crate::xml::{Frame, Header, Refused, names};
+use crate::xml::{Frame, Header, RefusedStanza, names};
 
 use self::awaiting::{Repeat, prove};
 pub use self::managing::Managing;
@@ -100,7 +100,7 @@ pub enum Input {
     /// A first-level element.
     Element(Frame),
     /// A stanza that the framer refused.
-    Refused(Box<Refused>),
+    Refused(Box<RefusedStanza>),
     /// The closing tag.
     End,
     /// The handshake is done.
@@ -129,7 +129,7 @@ pub enum Effect {
     /// A stanza of the peer, on a stream that goes both ways; to be judged against the guard.
     Pass(Frame),
     /// One that the framer refused.
-    Unfit(Box<Refused>),
+    Unfit(Box<RefusedStanza>),
     /// An answer that nobody asked for; it changed nothing (DB-08).
     Unasked,
     /// A claim or a question of the peer was refused.

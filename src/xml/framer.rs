@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::canonical::{Canonical, Stop};
 use super::frame::{Frame, Head, Kind, Received, Surface};
 use super::header::{self, Header};
-use super::refused::{ElementRefusal, Refused};
+use super::refused::{ElementRefusal, RefusedStanza};
 use super::scan::{Breach, Found, Scan};
 use super::scope::Declared;
 use super::skip::{Skip, Skipped};
@@ -28,7 +28,7 @@ pub enum Token {
     /// A complete first-level element.
     Element(Frame),
     /// A stanza that may not pass and ends nothing, on a stream that is proven; it was read to its end (requirement XML-17).
-    Refused(Box<Refused>),
+    Refused(Box<RefusedStanza>),
     /// The end tag of the stream. What follows it is dropped (rule S4).
     End,
     /// White space between elements. One token for each run of it, told at the run's first octet; how the run is cut into

@@ -35,7 +35,7 @@ pub use header::Header;
 pub use messages::{Message, Messages, Unfit, to_stream};
 pub use names::Atom;
 pub use opening::StreamStart;
-pub use refused::{ElementRefusal, Refused};
+pub use refused::{ElementRefusal, RefusedStanza};
 pub use rewrite::{Edits, rewrite};
 pub use tree::{Element, Node};
 pub use violation::{Rule, Violation};

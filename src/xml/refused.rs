@@ -95,13 +95,13 @@ impl Default for Kept {
 
 /// A stanza that was read to its end and refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Refused {
+pub struct RefusedStanza {
     kept: Kept,
     why: ElementRefusal,
     octets: usize,
 }
 
-impl Refused {
+impl RefusedStanza {
     pub(super) fn new(kept: Kept, why: ElementRefusal, octets: usize) -> Self {
         Self { kept, why, octets }
     }

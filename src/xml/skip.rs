@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::chars::{is_space, may_begin_name};
 use super::frame::Kind;
-use super::refused::{ElementRefusal, Kept, Refused};
+use super::refused::{ElementRefusal, Kept, RefusedStanza};
 use super::scope::Declared;
 use super::utf8::Utf8;
 use super::{Content, Rule, Violation};
@@ -19,7 +19,7 @@ use super::{Content, Rule, Violation};
 /// What one reading of octets came to.
 pub(super) enum Skipped {
     /// The element ends after so many of them.
-    Done(usize, Box<Refused>),
+    Done(usize, Box<RefusedStanza>),
     /// It takes all of them, and goes on.
     More,
 }
@@ -405,7 +405,7 @@ impl Skip {
         self.depth == 0
     }
 
-    fn refused(&mut self) -> Refused {
+    fn refused(&mut self) -> RefusedStanza {
         let counted = match self.why.rule() {
             Rule::ElementSize => self.octets,
             Rule::Depth => self.count.depth,
@@ -417,7 +417,7 @@ impl Skip {
             Rule::NamespaceLength => self.count.namespace,
             _ => 0,
         };
-        Refused::new(std::mem::take(&mut self.kept), self.why.with_found(counted), self.octets)
+        RefusedStanza::new(std::mem::take(&mut self.kept), self.why.with_found(counted), self.octets)
     }
 }
 

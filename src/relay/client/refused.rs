@@ -6,7 +6,7 @@
 //! the next login, and end that one, too.
 
 use crate::reason::{Direction, Flow, Reason};
-use crate::xml::{Edits, Frame, Refused};
+use crate::xml::{Edits, Frame, RefusedStanza};
 
 use super::super::life::Life;
 use super::super::patched::Patched;
@@ -41,7 +41,7 @@ impl Step<'_, '_> {
     }
 
     /// The framer of the client's leg refused this.
-    pub(super) fn refuse_near(&mut self, refused: &Refused) {
+    pub(super) fn refuse_near(&mut self, refused: &RefusedStanza) {
         let turned = Turned::refused(refused);
         let Some(own) = self.client.own() else {
             return self.near_fault(Reason::NotBound, After::Closed);
@@ -107,7 +107,7 @@ impl Step<'_, '_> {
     }
 
     /// The framer of the server's leg refused this.
-    pub(super) fn refuse_far(&mut self, refused: &Refused) {
+    pub(super) fn refuse_far(&mut self, refused: &RefusedStanza) {
         if !self.client.bound || !matches!(self.client.near, Life::Open(_) | Life::Parting { .. }) {
             return;
         }

@@ -16,7 +16,7 @@ use super::Courier;
 use crate::filter::{Guard, Route};
 use crate::reason::{Direction, Outcome, Reason};
 use crate::stream::management::Taken;
-use crate::xml::{Frame, Refused};
+use crate::xml::{Frame, RefusedStanza};
 
 impl Courier {
     /// The pairs that have come back.
@@ -50,7 +50,7 @@ impl Courier {
     }
 
     /// One that the framer refused.
-    pub(super) fn unfit(&mut self, refused: &Refused, turn: &mut Turn<'_>) {
+    pub(super) fn unfit(&mut self, refused: &RefusedStanza, turn: &mut Turn<'_>) {
         match self.admit_back(turn) {
             Ok(()) => self.with_incoming(turn, |mut incoming, turn| incoming.refuse_stanza(refused, turn)),
             Err(reason) => self.misused(reason, turn),

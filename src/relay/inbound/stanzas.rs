@@ -9,7 +9,7 @@ use super::super::turn::Turn;
 use super::Inbound;
 use crate::reason::Reason;
 use crate::stream::Pair;
-use crate::xml::{Frame, Refused};
+use crate::xml::{Frame, RefusedStanza};
 
 impl Inbound {
     /// A stanza on the near stream.
@@ -20,7 +20,7 @@ impl Inbound {
     }
 
     /// A stanza on the near stream that the framer refused.
-    pub(super) fn refuse_stanza(&mut self, refused: &Refused, turn: &mut Turn<'_>) {
+    pub(super) fn refuse_stanza(&mut self, refused: &RefusedStanza, turn: &mut Turn<'_>) {
         if let Err(reason) = self.incoming().refuse_stanza(refused, turn) {
             self.near_fault(reason, turn);
         }

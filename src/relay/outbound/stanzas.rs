@@ -14,7 +14,7 @@ use crate::filter::{self, Ends, Inward, Leaving, Outgoing, StanzaRefusal};
 use crate::jid::{Domain, Plain};
 use crate::reason::{Class, Direction, Flow, Reason};
 use crate::stream::Pair;
-use crate::xml::{Edits, Frame, Refused, rewrite};
+use crate::xml::{Edits, Frame, RefusedStanza, rewrite};
 
 impl Outbound {
     /// A stanza on the stream.
@@ -87,7 +87,7 @@ impl Outbound {
     }
 
     /// A stanza of the backend that the framer refused (XML-17): it comes back alone.
-    pub(super) fn refuse_stanza(&mut self, refused: &Refused, turn: &mut Turn<'_>) {
+    pub(super) fn refuse_stanza(&mut self, refused: &RefusedStanza, turn: &mut Turn<'_>) {
         let turned = Turned::refused(refused);
         let ends = Ends::read(refused.from().unwrap_or_default(), refused.to().unwrap_or_default());
         let Some(pair) = ends.ok().and_then(|ends| Pair::read(ends.sender(), ends.target())) else {

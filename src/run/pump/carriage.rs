@@ -10,7 +10,7 @@ use std::task::Context;
 
 use bytes::Bytes;
 
-use super::super::cargo::{Cargo, Refused};
+use super::super::cargo::{Cargo, NotTaken};
 use super::super::courier::{self, Couriers, Turned};
 use super::super::{Caller, Later, Tools};
 use super::bounces::Bounces;
@@ -95,7 +95,7 @@ impl Carriage {
         let stanza = match &lane.cargo {
             Some(cargo) => match cargo.offer(Load::Own, stanza) {
                 Ok(()) => return Ok(()),
-                Err(Refused::Closed(stanza) | Refused::Full(stanza)) => stanza,
+                Err(NotTaken::Closed(stanza) | NotTaken::Full(stanza)) => stanza,
             },
             None => stanza,
         };

@@ -1,7 +1,7 @@
 //! XML-17 to XML-19: a stanza that is legal XML and may not pass is read to its end, and ends nothing.
 
 use gatehouse::reason::Reason as Why;
-use gatehouse::xml::{Content, Framer, Kind, Limits, Refused, Rule, Token};
+use gatehouse::xml::{Content, Framer, Kind, Limits, RefusedStanza, Rule, Token};
 
 use super::{OPEN, in_stream, tokens, violation};
 
@@ -21,7 +21,7 @@ fn in_reads(limits: &Limits, body: &str, size: usize) -> Vec<Token> {
     seen
 }
 
-fn only(seen: &[Token]) -> &Refused {
+fn only(seen: &[Token]) -> &RefusedStanza {
     match seen {
         [Token::Refused(refused), Token::Element(next)] => {
             assert_eq!(next.octets(), "<iq id='next'/>", "what follows is read as if nothing had been there");
@@ -141,20 +141,20 @@ fn in_stream_once(body: &str) -> Vec<Token> {
     whole
 }
 
-fn kept(refused: &Refused, (rule, why, limit, found): (Rule, Why, usize, usize)) {
+fn kept(refused: &RefusedStanza, (rule, why, limit, found): (Rule, Why, usize, usize)) {
     assert_eq!((refused.why().rule(), refused.why().reason()), (rule, why));
     assert_eq!(refused.why().measure(), Some((limit, found)), "{rule:?}");
     addresses(refused);
 }
 
-fn addresses(refused: &Refused) {
+fn addresses(refused: &RefusedStanza) {
     assert_eq!(refused.kind(), Kind::Message);
     assert_eq!(refused.from(), Some("romeo@friend.example/x"));
     assert_eq!(refused.to(), Some("juliet@corp.example"));
     assert_eq!((refused.id(), refused.type_(), refused.lang()), (Some("7"), Some("chat"), Some("de")));
 }
 
-fn one(body: &str) -> Refused {
+fn one(body: &str) -> RefusedStanza {
     // Cut at every place where that is soon done.
     let seen =
         if body.len() < 500 { in_stream(body.as_bytes()) } else { in_reads(&Limits::default(), body, 500) };
@@ -221,7 +221,7 @@ fn once(body: &str) -> Vec<Token> {
     tokens(&mut framer).split_off(1)
 }
 
-fn one_under(body: &str) -> Refused {
+fn one_under(body: &str) -> RefusedStanza {
     match once(body).as_slice() {
         [Token::Refused(refused)] => (**refused).clone(),
         other => panic!("{other:?}"),

@@ -165,7 +165,7 @@ fn refused_alone(data: &[u8], whole: &[Token]) {
 
 /// Where quick-xml has the element end, and what it finds in its start tag. It reads names and namespaces as they come, as
 /// we do there.
-fn ends_there(element: &str, refused: &gatehouse::xml::Refused) {
+fn ends_there(element: &str, refused: &gatehouse::xml::RefusedStanza) {
     use quick_xml::events::Event;
     let mut reader = quick_xml::reader::Reader::from_str(element);
     let mut depth = 0usize;
