@@ -9,7 +9,7 @@ use crate::stream::{Method, Pair, Proof};
 
 /// Which way stanzas of a pair take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Route {
+pub enum PairRoute {
     /// Its far leg ended; the courier carries what still comes.
     Carried,
     /// The far leg of that number.
@@ -24,7 +24,7 @@ pub struct Admitted {
     pair: Pair,
     method: Method,
     permit: Permit,
-    route: Route,
+    route: PairRoute,
     traffic: Traffic,
 }
 
@@ -84,7 +84,7 @@ impl Admitted {
     }
 
     /// Where its stanzas go.
-    pub fn route(&self) -> Route {
+    pub fn route(&self) -> PairRoute {
         self.route
     }
 }
@@ -105,7 +105,7 @@ impl Guard {
     ///
     /// # Errors
     /// `Internal` when they are about different pairs: then nothing is admitted.
-    pub fn admit(&mut self, proof: Proof, permit: Permit, route: Route) -> Result<(), Reason> {
+    pub fn admit(&mut self, proof: Proof, permit: Permit, route: PairRoute) -> Result<(), Reason> {
         let pair = proof.pair().clone();
         let (hosted, remote) = match permit.direction() {
             Direction::Inbound => (&pair.target, &pair.sender),
@@ -165,7 +165,7 @@ impl Guard {
 
     /// Whether every pair that is here was taken back.
     pub fn is_withdrawn(&self) -> bool {
-        self.pairs.iter().all(|a| matches!(a.route, Route::Withdrawn(_)))
+        self.pairs.iter().all(|a| matches!(a.route, PairRoute::Withdrawn(_)))
     }
 
     /// Counts a stanza that passes for the pair at that place.
@@ -176,7 +176,7 @@ impl Guard {
     }
 
     /// Gives the pair another route.
-    pub fn reroute(&mut self, pair: &Pair, route: Route) {
+    pub fn reroute(&mut self, pair: &Pair, route: PairRoute) {
         if let Some(admitted) = self.of(pair) {
             admitted.route = route;
         }

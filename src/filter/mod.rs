@@ -14,7 +14,7 @@ mod outgoing;
 
 pub use bounce::{ErrorReply, is_answerable};
 pub use content::refusal;
-pub use guard::{Admitted, Guard, Route, Traffic};
+pub use guard::{Admitted, Guard, PairRoute, Traffic};
 pub use outgoing::{Ends, Inward, Leaving, Outgoing, StanzaRefusal, inspect_outgoing};
 
 use crate::reason::{Direction, Reason};
@@ -70,7 +70,7 @@ pub fn inspect(head: &Head, context: &Context<'_>) -> Decision {
         Err(refusal) => return refusal.into(),
     };
     let Some(admitted) = context.guard.pair(placed.pair) else { return Decision::Fault(Reason::HostUnknown) };
-    if let Route::Withdrawn(reason) = admitted.route() {
+    if let PairRoute::Withdrawn(reason) = admitted.route() {
         return refuse(head, reason);
     }
     let mut edits = placed.edits;

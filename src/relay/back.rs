@@ -17,7 +17,7 @@ use super::near::Near;
 use super::origin::{Origin, reread};
 use super::turn::Turn;
 use super::turned::Turned;
-use crate::filter::{Guard, Route};
+use crate::filter::{Guard, PairRoute};
 use crate::policy::{OnChange, Permit, Verdict};
 use crate::reason::{Direction, Outcome, Reason};
 use crate::stream::{Method, Pair, Proof};
@@ -54,7 +54,7 @@ impl WayBack {
         if !may && self.open.is_empty() {
             return;
         }
-        let stands = standing.pairs().iter().filter(|a| may && !matches!(a.route(), Route::Withdrawn(_)));
+        let stands = standing.pairs().iter().filter(|a| may && !matches!(a.route(), PairRoute::Withdrawn(_)));
         let mut wanted: BTreeMap<Pair, (Option<Method>, Verdict)> = stands
             .map(|admitted| admitted.pair().reversed())
             .map(|pair| {
@@ -168,7 +168,7 @@ impl WayBack {
         let (server, verdict) = shown(near, pair, turn);
         let permit: Permit = verdict.permit().ok_or(verdict.reason)?;
         let proof = Proof::by_backend(pair, |domain| turn.home.hosts(domain))?;
-        self.guard.admit(proof, permit.clone(), Route::Carried)?;
+        self.guard.admit(proof, permit.clone(), PairRoute::Carried)?;
         let (pair, rule, reason) = (pair.clone(), permit.rule().clone(), verdict.reason);
         let beside = permit.beside().cloned();
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
@@ -202,8 +202,8 @@ pub(super) fn is_remembered(verdict: &Verdict) -> bool {
 fn withdrawn(standing: &Guard, pair: &Pair) -> Option<Reason> {
     let index = standing.find(pair.target.as_str(), pair.sender.as_str())?;
     match standing.pair(index)?.route() {
-        Route::Withdrawn(reason) => Some(reason),
-        Route::Carried | Route::Leg(_) => None,
+        PairRoute::Withdrawn(reason) => Some(reason),
+        PairRoute::Carried | PairRoute::Leg(_) => None,
     }
 }
 

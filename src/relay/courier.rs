@@ -21,7 +21,7 @@ use super::incoming::Asked;
 use super::portrait::CountedPair;
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
-use crate::filter::{Guard, Route};
+use crate::filter::{Guard, PairRoute};
 use crate::jid::Domain;
 use crate::policy::{OnChange, Verdict};
 use crate::reason::{Direction, Flow, Outcome, Reason, Why};
@@ -129,7 +129,7 @@ impl Courier {
                 }
             }
             (_, Input::Withdraw(pair, reason)) if pair == self.pair => self.take_back(reason, turn),
-            (_, Input::Withdraw(pair, reason)) => self.back.reroute(&pair, Route::Withdrawn(reason)),
+            (_, Input::Withdraw(pair, reason)) => self.back.reroute(&pair, PairRoute::Withdrawn(reason)),
             (_, Input::Overtaken) => self.take_back(Reason::BackendSlow, turn),
             (_, Input::Queue(load, octets)) => self.enqueue(load, octets, turn),
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
@@ -437,7 +437,7 @@ impl Courier {
         let Ok(proof) = Proof::by_backend(&pair, |domain| turn.home.hosts(domain)) else { return };
         let verdict = self.verdict(far, turn);
         let Some(permit) = verdict.permit() else { return };
-        if self.guard.admit(proof, permit.clone(), Route::Leg(id.0)).is_err() {
+        if self.guard.admit(proof, permit.clone(), PairRoute::Leg(id.0)).is_err() {
             return self.give_up(&Reason::Internal.into(), turn);
         }
         let (rule, reason, beside) = (permit.rule().clone(), verdict.reason, permit.beside().cloned());

@@ -29,7 +29,7 @@ use super::origin::{Origin, pair_of, reread};
 use super::portrait::CountedPair;
 use super::turn::Turn;
 use super::{Arrival, Effect, FarId, Home, Input, Side};
-use crate::filter::{Admitted, Guard, Route};
+use crate::filter::{Admitted, Guard, PairRoute};
 use crate::jid::Domain;
 use crate::policy::{Policy, RuleName};
 use crate::reason::{Direction, Facing, Reason};
@@ -284,7 +284,7 @@ impl Inbound {
             self.stranded(pair, octets, turn);
         }
         self.carried_from(far.id(), pair);
-        let others = self.guard.pairs().iter().any(|admitted| matches!(admitted.route(), Route::Leg(_)));
+        let others = self.guard.pairs().iter().any(|admitted| matches!(admitted.route(), PairRoute::Leg(_)));
         let lonely = !others && self.claims.is_empty() && !self.back.is_used();
         if self.near.is_live() && !far.has_given_way() && lonely {
             // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried. A backend that
@@ -310,9 +310,9 @@ impl Inbound {
 
     /// The pair has no leg of its own any more. One that was taken back stays so (POL-07), and one that has another leg keeps it.
     fn carried_from(&mut self, id: FarId, pair: &Pair) {
-        let own = Route::Leg(id.0);
+        let own = PairRoute::Leg(id.0);
         if self.guard.pairs().iter().any(|admitted| admitted.pair() == pair && admitted.route() == own) {
-            self.guard.reroute(pair, Route::Carried);
+            self.guard.reroute(pair, PairRoute::Carried);
         }
     }
 

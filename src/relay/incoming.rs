@@ -16,7 +16,7 @@ use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::{Turned, excess};
 use super::{Effect, FarId, HeldStanza, Home, Passing, Sender, Words};
-use crate::filter::{self, Admitted, Context, Decision, Guard, Route};
+use crate::filter::{self, Admitted, Context, Decision, Guard, PairRoute};
 use crate::jid::Domain;
 use crate::policy::{Beside, Counted, Permit, Place, RuleName};
 use crate::reason::{Direction, Flow, Reason};
@@ -228,9 +228,9 @@ impl Incoming<'_> {
         let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
         // SM-09, XML-18: what the receiving server would refuse, with the whole stream, is refused here alone.
         let most = match admitted.route() {
-            Route::Withdrawn(reason) => return ORIGIN.sent_back(frame.head(), &reason.into(), turn),
-            Route::Leg(number) => self.onwards.largest(FarId(number), pair, turn),
-            Route::Carried => turn.home.taken(&pair.target),
+            PairRoute::Withdrawn(reason) => return ORIGIN.sent_back(frame.head(), &reason.into(), turn),
+            PairRoute::Leg(number) => self.onwards.largest(FarId(number), pair, turn),
+            PairRoute::Carried => turn.home.taken(&pair.target),
         };
         if let Some((reason, measure)) = excess(turn.home, pair, most, &frame, edits, octets) {
             return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
@@ -285,8 +285,8 @@ impl Incoming<'_> {
     /// This stanza of that pair goes no further.
     fn turn_away(&self, turned: &Turned<'_>, admitted: &Admitted, turn: &mut Turn<'_>) {
         let instead = |stanza| match admitted.route() {
-            Route::Leg(_) | Route::Carried => Some(self.onwards.take(admitted, stanza)),
-            Route::Withdrawn(_) => None,
+            PairRoute::Leg(_) | PairRoute::Carried => Some(self.onwards.take(admitted, stanza)),
+            PairRoute::Withdrawn(_) => None,
         };
         ORIGIN.turn_away(turned, admitted.pair(), instead, turn);
     }
@@ -297,8 +297,8 @@ impl Onwards<'_> {
     fn take(self, admitted: &Admitted, stanza: Passing) -> Effect {
         match (self, admitted.route()) {
             (Self::Inward(id), _) => Effect::Inward(id, admitted.pair().clone(), stanza),
-            (Self::Legs(_), Route::Leg(number)) => Effect::Pass(FarId(number), stanza),
-            (Self::Legs(_), Route::Carried | Route::Withdrawn(_)) => {
+            (Self::Legs(_), PairRoute::Leg(number)) => Effect::Pass(FarId(number), stanza),
+            (Self::Legs(_), PairRoute::Carried | PairRoute::Withdrawn(_)) => {
                 Effect::Carry(admitted.pair().clone(), stanza)
             }
         }

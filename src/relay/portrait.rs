@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::filter::{Admitted, Guard, Route};
+use crate::filter::{Admitted, Guard, PairRoute};
 use crate::policy::{Beside, Policy, RuleName, Verdict};
 use crate::reason::{Direction, Reason};
 use crate::stream::{Certificate, Method, Pair, TlsVersion};
@@ -106,7 +106,7 @@ impl Relay {
     /// The same where certificates are judged anew, too.
     pub fn portrait_under(&self, under: &Under<'_>) -> Portrait {
         let shown = |guard: &Guard, back: bool| -> Vec<Standing> {
-            let here = guard.pairs().iter().filter(|a| !matches!(a.route(), Route::Withdrawn(_)));
+            let here = guard.pairs().iter().filter(|a| !matches!(a.route(), PairRoute::Withdrawn(_)));
             here.map(|admitted| self.standing(admitted, back, under)).collect()
         };
         let mut pairs = shown(self.guard(), false);

@@ -22,7 +22,7 @@ use super::failure::lost;
 use super::outbox::{Outbox, Sent};
 use super::progress::{Progress, Step};
 use super::websocket::{Breach, Frames};
-use super::{BoxIo, Connection, Failure, Handshake, Route};
+use super::{BoxIo, Connection, Failure, Handshake, RemainingCandidates};
 use crate::reason::{Cause, Detail, Reason, Why};
 use crate::stream::Secured;
 use crate::stream::dane::Published;
@@ -93,7 +93,7 @@ pub(super) enum Link {
 /// What was found out about the transport.
 pub(super) enum Found {
     /// A connection, or that there is none.
-    Connected(Box<dyn Route>, Result<(IpAddr, Option<Secured>), Why>),
+    Connected(Box<dyn RemainingCandidates>, Result<(IpAddr, Option<Secured>), Why>),
     /// The handshake is done.
     Secured(Secured),
     /// The handshake failed.

@@ -126,7 +126,7 @@ pub trait Outside: Send + Sync {
 
     /// The candidates of a destination, in the order to try them. `caller` is whom the connection stands in for, if it
     /// stands in for one.
-    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn Route>;
+    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn RemainingCandidates>;
 
     /// This remote domain is there, or is to be looked for anew: that it was not found is forgotten.
     fn look_anew(&self, domain: &Domain);
@@ -163,7 +163,7 @@ pub struct Caller {
 }
 
 /// The candidates that are left of a destination.
-pub trait Route: Send {
+pub trait RemainingCandidates: Send {
     /// Connects to the next candidate that takes a connection, or once more to the one that took the last; the reason
     /// of the last failure when none is left.
     fn connect(self: Box<Self>, candidate: AddressChoice) -> Connection;
@@ -175,7 +175,7 @@ pub trait Route: Send {
 }
 
 /// What comes of a try to connect, and the candidates that are left after it.
-pub type Connection = Later<(Box<dyn Route>, Result<Connected, Failure>)>;
+pub type Connection = Later<(Box<dyn RemainingCandidates>, Result<Connected, Failure>)>;
 
 /// Times and counts of the engine room, beside those that the relays know themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

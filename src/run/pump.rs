@@ -305,7 +305,7 @@ impl Pump {
             let stands = |pair: &Pair| {
                 let mut all = self.relay.guard().pairs().iter().chain(self.relay.back().pairs());
                 let admitted = all.find(|admitted| admitted.pair() == pair);
-                admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::Route::Withdrawn(_)))
+                admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::PairRoute::Withdrawn(_)))
             };
             self.charges.keep(stands);
         }

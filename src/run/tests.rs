@@ -79,7 +79,7 @@ impl Outside for Scripted {
         Box::pin(async move { crate::stream::evidence::Evidence::none(pair.sender) })
     }
 
-    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn Route> {
+    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn RemainingCandidates> {
         if matches!(destination, Destination::Backend(_)) {
             self.callers.lock().unwrap().push(caller);
         }
@@ -91,7 +91,7 @@ impl Outside for Scripted {
 
 struct Pipes(Arc<Mutex<VecDeque<DuplexStream>>>);
 
-impl Route for Pipes {
+impl RemainingCandidates for Pipes {
     fn connect(self: Box<Self>, _candidate: AddressChoice) -> Connection {
         let pipe = self.0.lock().unwrap().pop_front();
         Box::pin(async move {
@@ -102,7 +102,7 @@ impl Route for Pipes {
                 secured: None,
                 published: Arc::default(),
             });
-            (self as Box<dyn Route>, connected.ok_or(Failure::from(Reason::RemoteUnreachable)))
+            (self as Box<dyn RemainingCandidates>, connected.ok_or(Failure::from(Reason::RemoteUnreachable)))
         })
     }
 }

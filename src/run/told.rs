@@ -10,7 +10,7 @@ use self::memory::{complete, show};
 use super::now;
 use super::pump::{Backs, Far, Legs};
 use super::registry::{Meta, Registry};
-use crate::filter::{Admitted, Guard, Route};
+use crate::filter::{Admitted, Guard, PairRoute};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Place, RuleName};
 use crate::reason::{Cause, Class, Detail, Flow, Outcome, Reason};
@@ -175,8 +175,8 @@ impl Surroundings<'_> {
     /// Why this pair, which stood here, was taken back.
     fn withdrawn(&self, pair: &Pair) -> Option<Reason> {
         match self.standing(pair)?.route() {
-            Route::Withdrawn(reason) => Some(reason),
-            Route::Carried | Route::Leg(_) => None,
+            PairRoute::Withdrawn(reason) => Some(reason),
+            PairRoute::Carried | PairRoute::Leg(_) => None,
         }
     }
 

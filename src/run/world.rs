@@ -18,8 +18,8 @@ use super::posh;
 use super::progress::{Progress, Step};
 use super::ways::{self, WayOut, WaysOut};
 use super::{
-    BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, Outside, Route, STARTTLS_SPACE, Towards,
-    now,
+    BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, Outside, RemainingCandidates,
+    STARTTLS_SPACE, Towards, now,
 };
 use crate::dns::{Resolver, TlsMode};
 use crate::jid::Domain;
@@ -162,7 +162,7 @@ impl Outside for World {
         Box::pin(async move { inner.inquire(&pair, &shown, sought, via.as_deref()).await })
     }
 
-    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn Route> {
+    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn RemainingCandidates> {
         let out = match destination {
             Destination::World { target, via, .. } => {
                 ways::way_out(&self.0.params.ways, via.as_deref(), target)
@@ -282,11 +282,11 @@ impl Place {
     }
 }
 
-impl Route for Way {
+impl RemainingCandidates for Way {
     fn connect(mut self: Box<Self>, candidate: AddressChoice) -> Connection {
         Box::pin(async move {
             let outcome = self.go(candidate).await;
-            (self as Box<dyn Route>, outcome)
+            (self as Box<dyn RemainingCandidates>, outcome)
         })
     }
 

@@ -13,7 +13,7 @@ use super::super::origin::{pair_of, reread};
 use super::super::turn::Turn;
 use super::super::{Effect, FarId};
 use super::Courier;
-use crate::filter::{Guard, Route};
+use crate::filter::{Guard, PairRoute};
 use crate::reason::{Direction, Outcome, Reason};
 use crate::stream::management::Taken;
 use crate::xml::{Frame, RefusedStanza};
@@ -95,7 +95,7 @@ impl Courier {
             return Err(reason);
         };
         let (pair, method) = (proof.pair().clone(), proof.method());
-        self.back.admit(proof, permit.clone(), Route::Carried)?;
+        self.back.admit(proof, permit.clone(), PairRoute::Carried)?;
         let judged = verdict.reason;
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
         let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
@@ -149,7 +149,7 @@ impl Courier {
     pub(super) fn take_back_inward(&mut self, reason: Reason, turn: &mut Turn<'_>) {
         let pair = self.pair.reversed();
         if !self.back.is_empty() {
-            self.back.reroute(&pair, Route::Withdrawn(reason));
+            self.back.reroute(&pair, PairRoute::Withdrawn(reason));
             turn.push(Effect::Withdraw(pair, reason));
         }
     }

@@ -10,14 +10,14 @@ use super::super::origin::{Origin, reread};
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home, Load};
 use super::Courier;
-use crate::filter::Route;
+use crate::filter::PairRoute;
 use crate::reason::{Cause, Detail, Direction, Reason, Why};
 
 impl Courier {
     /// The pair of a backend stands no longer.
     pub(super) fn pair_ended(&mut self, reason: Reason, turn: &mut Turn<'_>) {
         let Some(far) = self.far.as_deref() else { return };
-        let own = Route::Leg(far.id().0);
+        let own = PairRoute::Leg(far.id().0);
         let admitted = self.guard.pairs().iter().find(|admitted| admitted.route() == own);
         let Some(pair) = admitted.map(|admitted| admitted.pair().clone()) else { return };
         let mut record = self.record(reason);

@@ -13,7 +13,7 @@ use super::super::turn::Turn;
 use super::super::turned::Turned;
 use super::super::{Effect, FarId, Home, Passing, Side};
 use super::Courier;
-use crate::filter::Route;
+use crate::filter::PairRoute;
 use crate::reason::{Class, Reason, Why};
 use crate::stream::management::{self, Count, Manage, Managed, Taken, Ticket, Unacknowledged};
 use crate::xml::Kind;
@@ -160,7 +160,7 @@ impl Courier {
     pub(super) fn flush(&mut self, turn: &mut Turn<'_>) {
         let Some(far) = self.far.as_deref() else { return };
         let (id, limit) = (far.id(), far.largest(far.target(), turn));
-        let own = self.guard.pairs().iter().position(|admitted| admitted.route() == Route::Leg(id.0));
+        let own = self.guard.pairs().iter().position(|admitted| admitted.route() == PairRoute::Leg(id.0));
         let young = self.is_report() && self.is_young(turn.now);
         let mut waiting = self.queue.take();
         while let Some(octets) = waiting.pop_front() {

@@ -13,7 +13,7 @@ use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{ClaimId, Effect, FarId, Side};
 use super::Inbound;
-use crate::filter::Route;
+use crate::filter::PairRoute;
 use crate::policy::{OnChange, RuleName, Verdict};
 use crate::reason::{Class, Direction, Facing, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
@@ -78,7 +78,7 @@ impl Inbound {
     fn stands(&self, pair: &Pair) -> bool {
         let admitted = self.guard.find(pair.sender.as_str(), pair.target.as_str());
         let admitted = admitted.and_then(|index| self.guard.pair(index));
-        admitted.is_some_and(|admitted| !matches!(admitted.route(), Route::Withdrawn(_)))
+        admitted.is_some_and(|admitted| !matches!(admitted.route(), PairRoute::Withdrawn(_)))
     }
 
     /// What the channel of the peer proves of the sender of this pair, and what the policy says of that.
@@ -149,7 +149,7 @@ impl Inbound {
             // It was taken back and is here again: that was another life.
             self.tell_end(&pair, Reason::PolicyChanged, turn);
         }
-        if self.guard.admit(proof, permit.clone(), Route::Leg(far.0)).is_err() {
+        if self.guard.admit(proof, permit.clone(), PairRoute::Leg(far.0)).is_err() {
             return self.near_fault(Reason::Internal, turn);
         }
         let judged = verdict.reason;

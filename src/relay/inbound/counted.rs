@@ -13,7 +13,7 @@ use super::super::turn::Turn;
 use super::super::{Effect, Home, Side};
 use super::Inbound;
 use super::kept::{self, Limbo, Sent};
-use crate::filter::Route;
+use crate::filter::PairRoute;
 use crate::jid::Domain;
 use crate::reason::{Reason, StanzaCondition};
 use crate::stream::StreamIds;
@@ -125,7 +125,7 @@ pub(super) fn heard(of: &mut Inbound, word: Word, turn: &mut Turn<'_>) {
 }
 
 fn stands(admitted: &crate::filter::Admitted) -> bool {
-    !matches!(admitted.route(), Route::Withdrawn(_))
+    !matches!(admitted.route(), PairRoute::Withdrawn(_))
 }
 
 fn failed(condition: StanzaCondition, turn: &mut Turn<'_>) {

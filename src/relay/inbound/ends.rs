@@ -10,7 +10,7 @@ use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home};
 use super::{Inbound, counted, parted};
-use crate::filter::Route;
+use crate::filter::PairRoute;
 use crate::jid::Domain;
 use crate::reason::Reason;
 use crate::stream::dane::{Dane, Usage};
@@ -107,7 +107,7 @@ impl Inbound {
         let Some(pair) = far.pair().filter(|_| far.stands()).cloned() else {
             return self.far(id, turn, |far, turn| far.fault(reason, turn));
         };
-        self.guard.reroute(&pair, Route::Withdrawn(reason));
+        self.guard.reroute(&pair, PairRoute::Withdrawn(reason));
         self.far_close(id, turn);
         if self.guard.is_withdrawn() && self.claims.is_empty() {
             self.near_close(reason, turn);
@@ -120,14 +120,14 @@ impl Inbound {
             .guard
             .pairs()
             .iter()
-            .filter(|a| !matches!(a.route(), Route::Withdrawn(_)))
+            .filter(|a| !matches!(a.route(), PairRoute::Withdrawn(_)))
             .map(|a| (a.pair().clone(), a.permit().clone(), a.route()))
             .collect();
         let mut withdrawn = None;
         for (pair, permit, route) in standing {
             let leg = match route {
-                Route::Leg(number) => Some(FarId(number)),
-                Route::Carried | Route::Withdrawn(_) => None,
+                PairRoute::Leg(number) => Some(FarId(number)),
+                PairRoute::Carried | PairRoute::Withdrawn(_) => None,
             };
             let mut verdict = turn.policy.judge_again(&permit);
             if permit.pinned().is_some() && verdict.beside.is_some() {
@@ -161,7 +161,7 @@ impl Inbound {
 
     /// POL-07: the pair stands no longer, and what it brought and still waits goes no further.
     fn take_back(&mut self, pair: &Pair, leg: Option<FarId>, reason: Reason, turn: &mut Turn<'_>) {
-        self.guard.reroute(pair, Route::Withdrawn(reason));
+        self.guard.reroute(pair, PairRoute::Withdrawn(reason));
         turn.push(Effect::Withdraw(pair.clone(), reason));
         if let Some(id) = leg {
             self.far_close(id, turn);
@@ -173,9 +173,9 @@ impl Inbound {
         let standing: Vec<_> = self.guard.pairs().iter().map(|a| (a.pair().clone(), a.route())).collect();
         for (pair, route) in standing {
             match route {
-                Route::Leg(number) => self.take_back(&pair, Some(FarId(number)), reason, turn),
-                Route::Carried => self.take_back(&pair, None, reason, turn),
-                Route::Withdrawn(_) => {}
+                PairRoute::Leg(number) => self.take_back(&pair, Some(FarId(number)), reason, turn),
+                PairRoute::Carried => self.take_back(&pair, None, reason, turn),
+                PairRoute::Withdrawn(_) => {}
             }
         }
     }
@@ -200,8 +200,8 @@ impl Inbound {
         for pair in &lost {
             let route = self.guard.pairs().iter().find(|a| a.pair() == pair).map(|a| a.route());
             let leg = match route {
-                Some(Route::Leg(number)) => Some(FarId(number)),
-                Some(Route::Carried | Route::Withdrawn(_)) | None => None,
+                Some(PairRoute::Leg(number)) => Some(FarId(number)),
+                Some(PairRoute::Carried | PairRoute::Withdrawn(_)) | None => None,
             };
             self.take_back(pair, leg, reason, turn);
         }
@@ -226,7 +226,7 @@ impl Inbound {
         let ended: Vec<_> = self.guard.pairs().iter().map(|a| (a.pair().clone(), a.route())).collect();
         for (pair, route) in ended.into_iter().filter(|(pair, _)| Some(pair) != kept.as_ref()) {
             self.tell_end(&pair, Reason::Finished, turn);
-            if let Route::Leg(number) = route {
+            if let PairRoute::Leg(number) = route {
                 self.far_close(FarId(number), turn);
             }
         }
@@ -277,7 +277,7 @@ impl Inbound {
         if let Some(admitted) = self.guard.remove(pair) {
             record.admitted(&admitted);
             // What was taken back has ended for that, whatever ended its stream.
-            if let Route::Withdrawn(reason) = admitted.route() {
+            if let PairRoute::Withdrawn(reason) = admitted.route() {
                 record.reason = reason;
             }
             self.parted.push(admitted);

@@ -8,7 +8,7 @@ use super::super::Effect;
 use super::super::event::Event;
 use super::super::turn::Turn;
 use super::Inbound;
-use crate::filter::{Admitted, Route};
+use crate::filter::{Admitted, PairRoute};
 use crate::reason::Reason;
 use crate::stream::{Method, Pair};
 
@@ -26,7 +26,7 @@ struct Left {
 impl Parted {
     /// This one leaves. What was taken back before has nothing on its way.
     pub(super) fn push(&mut self, admitted: Admitted) {
-        if !matches!(admitted.route(), Route::Withdrawn(_)) {
+        if !matches!(admitted.route(), PairRoute::Withdrawn(_)) {
             self.0.push(Left { admitted, back: None });
         }
     }

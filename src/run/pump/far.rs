@@ -12,7 +12,7 @@ use super::super::courier::InsideTicket;
 use super::super::leg::{Leg, Link};
 use super::super::parting::{PartingTicket, Partings};
 use super::super::seeking::{Doubt, Seeking};
-use super::super::{Caller, Connection, Later, Outside, Route, backends, now};
+use super::super::{Caller, Connection, Later, Outside, RemainingCandidates, backends, now};
 use crate::jid::Domain;
 use crate::limit::{Callback, Callbacks, ProvenSlot, StreamTicket, Valve};
 use crate::policy::{Federation, Policy};
@@ -28,7 +28,7 @@ pub(in crate::run) struct Far {
     /// The pair that it speaks for, if it does not only ask.
     pub(super) pair: Option<Pair>,
     pub(in crate::run) destination: Destination,
-    pub(in crate::run) route: Option<Box<dyn Route>>,
+    pub(in crate::run) route: Option<Box<dyn RemainingCandidates>>,
     awaited: Vec<AwaitTicket>,
     /// It is to ask about a key, over a connection of its own.
     callback: Option<Callback>,
