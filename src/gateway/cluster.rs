@@ -37,7 +37,7 @@ use crate::run::quarantine::Exchanged;
 use crate::run::registry::Phase;
 use crate::run::{self, now};
 use crate::status;
-use crate::store::{Said, Store, StoreFault};
+use crate::store::{NodeReport, Store, StoreFault};
 
 /// What the others have this node do.
 #[async_trait]
@@ -217,7 +217,7 @@ impl Cluster {
         let said = {
             let state = self.held();
             let (events, counts) = (state.events.untold(AT_ONCE), state.together.row.untold(AT_ONCE));
-            Said {
+            NodeReport {
                 node: (self.node.clone(), word),
                 gone,
                 bans: bans.say,

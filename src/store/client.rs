@@ -12,7 +12,7 @@ use redis::{
 };
 
 use super::shards::Shards;
-use super::{After, Heard, Layout, Noted, Params, Said, StoreFault};
+use super::{After, Heard, Layout, NodeReport, Noted, Params, StoreFault};
 
 /// The store, as one node sees it.
 pub struct Store {
@@ -107,7 +107,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer, or does not take it.
-    pub async fn write(&mut self, said: &Said) -> Result<(), StoreFault> {
+    pub async fn write(&mut self, said: &NodeReport) -> Result<(), StoreFault> {
         let [nodes, bans, events, counts, held] = self.keys();
         let mut all = redis::pipe();
         let (name, word) = &said.node;

@@ -74,7 +74,7 @@ pub struct Noted {
 
 /// What a node says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct NodeReport {
     /// Its name and its word.
     pub node: (String, String),
     /// Nodes that are no more.
