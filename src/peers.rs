@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-pub use self::record::{ChangeFate, Gone, Look, Named, Peer, PeerChange, Seen, Settled, Sight, Waiting};
+pub use self::record::{ChangeFate, Gone, KnownFace, Look, Named, Peer, PeerChange, Settled, Sight, Waiting};
 use crate::jid::Domain;
 use crate::policy::{Faces, KeyDigest, Known};
 use crate::reason::{Outcome, escaped};

@@ -15,7 +15,7 @@ use super::reload::Reloader;
 use crate::config::settings::{HostedDomain, ProxyVersion, Settings};
 use crate::net::proxy;
 use crate::reason::Flow;
-use crate::run::checkup::{self, Seen, Server, Visit};
+use crate::run::checkup::{self, CheckResult, Server, Visit};
 use crate::run::health::{HealthChange, Side};
 use crate::run::{now, seed};
 
@@ -83,7 +83,7 @@ struct Place {
 struct Visited {
     side: Side,
     place: Place,
-    seen: Vec<Seen>,
+    seen: Vec<CheckResult>,
 }
 
 impl Rounds {
@@ -162,13 +162,13 @@ fn place(domain: &HostedDomain, flow: Flow) -> (&[SocketAddr], Option<ProxyVersi
     }
 }
 
-async fn visit(settings: &Settings, (name, flow): &Side) -> Vec<Seen> {
+async fn visit(settings: &Settings, (name, flow): &Side) -> Vec<CheckResult> {
     let Some(domain) = settings.domains.iter().find(|domain| domain.name == *name) else { return Vec::new() };
     look(settings, domain, *flow).await
 }
 
 /// What is seen at each address of one side of a backend, in the order of the configuration.
-pub async fn look(settings: &Settings, domain: &HostedDomain, flow: Flow) -> Vec<Seen> {
+pub async fn look(settings: &Settings, domain: &HostedDomain, flow: Flow) -> Vec<CheckResult> {
     let (addresses, version) = place(domain, flow);
     let mut all = Vec::new();
     for address in addresses {
@@ -201,7 +201,12 @@ fn ourselves(destination: SocketAddr) -> proxy::Addresses {
     proxy::Addresses { source: SocketAddr::new(ip, 1), destination }
 }
 
-fn tell((domain, flow): &Side, seen: &[Seen], change: HealthChange, observe: &crate::run::observe::Observe) {
+fn tell(
+    (domain, flow): &Side,
+    seen: &[CheckResult],
+    change: HealthChange,
+    observe: &crate::run::observe::Observe,
+) {
     match change {
         HealthChange::None => return,
         HealthChange::Up | HealthChange::Remarked => {
@@ -216,7 +221,7 @@ fn tell((domain, flow): &Side, seen: &[Seen], change: HealthChange, observe: &cr
             }
         }
         HealthChange::Down | HealthChange::Otherwise => {
-            for Seen { address, ailment, words, server, .. } in seen {
+            for CheckResult { address, ailment, words, server, .. } in seen {
                 let Some(ailment) = ailment else { continue };
                 tracing::warn!(%domain, flow = %flow, %address, ailment = ailment.label(), detail = %words,
                     server = server.map(|server| server.name()), remedy = ailment.remedy(*server, *flow),

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::record::{ChangeFate, Gone, Look, Peer, PeerChange, Seen, Waiting, order};
+use super::record::{ChangeFate, Gone, KnownFace, Look, Peer, PeerChange, Waiting, order};
 use crate::policy::{Face, compare};
 
 /// What both know of one face.
@@ -57,7 +57,7 @@ impl Peer {
                 let Met { look, first, last, approved, forgotten, .. } = met;
                 // Who is believed as the first is so in spite of what was said before: not for this once alone.
                 let approved = approved.or(forgotten.then_some(last));
-                joined.faces.push(Seen { look, first, last, approved });
+                joined.faces.push(KnownFace { look, first, last, approved });
             } else {
                 if met.kept_out.is_none() {
                     fresh.push((met.look.clone(), met.last));
@@ -89,7 +89,7 @@ impl Peer {
     fn met(&self, other: &Peer) -> Vec<Met> {
         let mut all: Vec<Met> = Vec::new();
         for (side, peer) in [self, other].into_iter().enumerate() {
-            for Seen { look, first, last, approved } in &peer.faces {
+            for KnownFace { look, first, last, approved } in &peer.faces {
                 Met::add(&mut all, look, (*first, *last), |met| {
                     met.approved = met.approved.max(*approved);
                     met.passed.iter_mut().skip(side).take(1).for_each(|passed| *passed = Some(*last));

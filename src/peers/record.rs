@@ -46,7 +46,7 @@ pub struct Peer {
     /// It rises whenever an operator says something of it.
     pub epoch: i64,
     /// How it was proven; the newest last.
-    pub faces: Vec<Seen>,
+    pub faces: Vec<KnownFace>,
     /// Versions of TLS that were seen.
     pub tls: Vec<String>,
     /// Networks that it came from, or was reached in.
@@ -98,7 +98,7 @@ impl std::fmt::Display for Look {
 /// A face that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Seen {
+pub struct KnownFace {
     /// The face.
     pub look: Look,
     /// When it was seen first.
@@ -225,7 +225,7 @@ impl Peer {
             epoch: 0,
             tls: vec![look.tls.clone()],
             networks: look.network.iter().cloned().collect(),
-            faces: vec![Seen { look, first: now, last: now, approved: None }],
+            faces: vec![KnownFace { look, first: now, last: now, approved: None }],
             waiting: Vec::new(),
             unheard: 0,
             gone: Vec::new(),
@@ -311,7 +311,7 @@ impl Peer {
                     self.faces.clear();
                     faces.into_iter().for_each(|face| self.goes(Gone { face, at: now, forgotten: false }));
                 }
-                self.faces.push(Seen { look: look.clone(), first: now, last: now, approved });
+                self.faces.push(KnownFace { look: look.clone(), first: now, last: now, approved });
             }
         }
         if !self.tls.contains(&look.tls) && self.tls.len() < VERSIONS {
@@ -382,7 +382,7 @@ impl Peer {
             let mut what = compare(&known, &look.face).drifts;
             if fate == ChangeFate::Approved {
                 let (look, approved) = (look.clone(), Some(now));
-                self.faces.push(Seen { look, first: now, last: now, approved });
+                self.faces.push(KnownFace { look, first: now, last: now, approved });
             } else {
                 let forgotten = fate == ChangeFate::Forgotten;
                 self.goes(Gone { face: look.face.clone(), at: now, forgotten });
@@ -420,7 +420,7 @@ impl Peer {
         let more = |own: &[String], theirs: &[String], most| {
             theirs.len() < most && own.iter().any(|word| !theirs.contains(word))
         };
-        let known = |all: &[Seen], seen: &Seen| {
+        let known = |all: &[KnownFace], seen: &KnownFace| {
             all.iter().any(|own| own.look.face.is_like(&seen.look.face) && own.approved >= seen.approved)
         };
         let waits =

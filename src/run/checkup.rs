@@ -36,7 +36,7 @@ pub struct Visit<'a> {
 
 /// What was seen at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct CheckResult {
     /// The address.
     pub address: SocketAddr,
     /// What is wrong; none if nothing is.
@@ -49,7 +49,7 @@ pub struct Seen {
     pub offers_tls: bool,
 }
 
-impl Seen {
+impl CheckResult {
     /// What ails it, in words, with what to do; none if nothing does.
     pub fn trouble(&self, flow: Flow) -> Option<String> {
         let ailment = self.ailment?;
@@ -310,8 +310,8 @@ impl fmt::Display for Server {
 }
 
 /// Looks.
-pub async fn look(visit: &Visit<'_>) -> Seen {
-    let mut seen = Seen {
+pub async fn look(visit: &Visit<'_>) -> CheckResult {
+    let mut seen = CheckResult {
         address: visit.address,
         ailment: None,
         words: String::new(),
@@ -384,7 +384,7 @@ pub async fn knows_sasl2(visit: &Visit<'_>) -> bool {
 
 type Trouble = (Ailment, String);
 
-async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut Seen) -> Result<(), Trouble> {
+async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut CheckResult) -> Result<(), Trouble> {
     let broken = |error: std::io::Error| (Ailment::HangsUp, error.kind().to_string());
     let content = if visit.flow == Flow::C2s { Content::Client } else { Content::Server };
     let mut octets = visit.introduction.clone();

@@ -3,12 +3,12 @@ use tokio::net::TcpListener;
 use super::*;
 
 /// Looks at a server that answers with these octets, or closes at once.
-async fn seen(flow: Flow, answer: Option<&'static str>) -> Seen {
+async fn seen(flow: Flow, answer: Option<&'static str>) -> CheckResult {
     told(flow, answer, None).await
 }
 
 /// The same of one of which it is told which server it is.
-async fn told(flow: Flow, answer: Option<&'static str>, server: Option<Server>) -> Seen {
+async fn told(flow: Flow, answer: Option<&'static str>, server: Option<Server>) -> CheckResult {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let other = tokio::spawn(async move {

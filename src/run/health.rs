@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::checkup::Seen;
+use super::checkup::CheckResult;
 use crate::jid::Domain;
 use crate::reason::Flow;
 
@@ -27,7 +27,7 @@ pub struct State {
     /// Checks in a row that found no address well.
     pub failures: u32,
     /// What was seen at each address, in the order of the configuration.
-    pub seen: Vec<Seen>,
+    pub seen: Vec<CheckResult>,
 }
 
 /// What a check has changed.
@@ -75,7 +75,7 @@ impl Health {
     }
 
     /// What a check has seen. Up is up at once; down is what failed so often in a row, or was never up.
-    pub fn note(&self, side: &Side, seen: Vec<Seen>, threshold: u32) -> HealthChange {
+    pub fn note(&self, side: &Side, seen: Vec<CheckResult>, threshold: u32) -> HealthChange {
         let mut states = self.held();
         let Some(entry) = states.get_mut(side) else { return HealthChange::None };
         let now = jiff::Timestamp::now();
@@ -84,9 +84,9 @@ impl Health {
         let failures = if well { 0 } else { before.map_or(0, |state| state.failures).saturating_add(1) };
         let was = before.map(|state| state.up);
         let up = well || (was == Some(true) && failures < threshold);
-        let ailments = |seen: &[Seen]| seen.iter().map(|seen| seen.ailment).collect::<Vec<_>>();
+        let ailments = |seen: &[CheckResult]| seen.iter().map(|seen| seen.ailment).collect::<Vec<_>>();
         let other = before.is_some_and(|state| ailments(&state.seen) != ailments(&seen));
-        let offers = |seen: &[Seen]| {
+        let offers = |seen: &[CheckResult]| {
             seen.iter().filter(|seen| seen.offers_tls).map(|seen| seen.address).collect::<Vec<_>>()
         };
         let offering = well
@@ -133,8 +133,8 @@ mod tests {
     use super::super::checkup::Ailment;
     use super::*;
 
-    fn seen(ailment: Option<Ailment>) -> Vec<Seen> {
-        vec![Seen {
+    fn seen(ailment: Option<Ailment>) -> Vec<CheckResult> {
+        vec![CheckResult {
             address: "192.0.2.1:5269".parse().unwrap(),
             ailment,
             words: String::new(),
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), HealthChange::Down);
         assert_eq!(health.note(&side, seen(None), 2), HealthChange::Up);
         // TLS was switched on there: told once.
-        let offering = || vec![Seen { offers_tls: true, ..seen(None).remove(0) }];
+        let offering = || vec![CheckResult { offers_tls: true, ..seen(None).remove(0) }];
         assert_eq!(health.note(&side, offering(), 2), HealthChange::Remarked);
         assert_eq!(health.note(&side, offering(), 2), HealthChange::None);
         assert_eq!(health.note(&side, seen(None), 2), HealthChange::None);
