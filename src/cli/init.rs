@@ -21,7 +21,7 @@ use self::backend::{Greeted, Side, Wanted, greet, server, which};
 use self::server::Edition;
 use super::{Console, Exit};
 use crate::jid::Domain;
-use crate::run::checkup::Server;
+use crate::run::checkup::ServerSoftware;
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -111,7 +111,7 @@ struct Plan<'a> {
     clients: Option<SocketAddr>,
     own: IpAddr,
     /// Whose lines are written beside the configuration.
-    server: Option<(Server, Edition)>,
+    server: Option<(ServerSoftware, Edition)>,
 }
 
 struct File {

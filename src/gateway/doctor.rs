@@ -15,7 +15,7 @@ use super::reload::Reloader;
 use crate::config::settings::{HostedDomain, ProxyVersion, Settings};
 use crate::net::proxy;
 use crate::reason::Flow;
-use crate::run::checkup::{self, CheckResult, Server, Visit};
+use crate::run::checkup::{self, CheckResult, ServerSoftware, Visit};
 use crate::run::health::{HealthChange, Side};
 use crate::run::{now, seed};
 
@@ -187,7 +187,7 @@ pub async fn look(settings: &Settings, domain: &HostedDomain, flow: Flow) -> Vec
         };
         let dial = parts::dial(settings);
         let patience = settings.timeouts.header.min(PATIENCE);
-        let server = domain.backend.server.and_then(Server::named);
+        let server = domain.backend.server.and_then(ServerSoftware::named);
         let domain = &domain.name;
         let visit = Visit { address: *address, domain, flow, introduction, dial: &dial, patience, server };
         all.push(checkup::look(&visit).await);

@@ -31,7 +31,7 @@ pub struct Visit<'a> {
     /// How long the server may take to say anything.
     pub patience: Duration,
     /// Which server it is, where the operator says so.
-    pub server: Option<Server>,
+    pub server: Option<ServerSoftware>,
 }
 
 /// What was seen at one address.
@@ -44,7 +44,7 @@ pub struct CheckResult {
     /// The particulars: the system's error, or what the server said. One line, escaped and capped.
     pub words: String,
     /// Which server it is, by the operator's word or by its stream.
-    pub server: Option<Server>,
+    pub server: Option<ServerSoftware>,
     /// It offers TLS without demanding it, which the gateway leaves where it is.
     pub offers_tls: bool,
 }
@@ -124,7 +124,7 @@ impl Ailment {
     }
 
     /// What to do about it.
-    pub fn remedy(self, server: Option<Server>, flow: Flow) -> String {
+    pub fn remedy(self, server: Option<ServerSoftware>, flow: Flow) -> String {
         match self {
             Self::NotReached => "look whether the server runs, whether the address and port in `backend:` are its own, and whether a firewall is in between".to_owned(),
             Self::Silent => "does it expect a PROXY header? `proxy-protocol:` (for federation `s2s-proxy-protocol:`) and the port must fit".to_owned(),
@@ -149,7 +149,7 @@ impl Ailment {
 
 /// A server that is known by name, and but for Wildfire recognised by its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Server {
+pub enum ServerSoftware {
     /// ejabberd.
     Ejabberd,
     /// jabberd2.
@@ -166,9 +166,9 @@ pub enum Server {
     Wildfire,
 }
 
-impl Server {
+impl ServerSoftware {
     /// Every one.
-    pub const ALL: &'static [Server] = &[
+    pub const ALL: &'static [ServerSoftware] = &[
         Self::Ejabberd,
         Self::Jabberd2,
         Self::Mongooseim,
@@ -303,7 +303,7 @@ fn is_uuid(id: &str) -> bool {
     lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for ServerSoftware {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -396,7 +396,7 @@ async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut CheckResult)
         Token::Violation(_) => return Err((Ailment::OtherService, String::new())),
         _ => return Err((Ailment::HangsUp, "no stream header came".to_owned())),
     };
-    seen.server = visit.server.or_else(|| Server::of(&header, None));
+    seen.server = visit.server.or_else(|| ServerSoftware::of(&header, None));
     if header.version.is_none_or(|(major, _)| major < 1) {
         return Ok(());
     }
@@ -407,7 +407,7 @@ async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut CheckResult)
     if frame.is(names::STREAMS, "error") {
         return Err(refusal(&tree));
     }
-    seen.server = visit.server.or_else(|| Server::of(&header, Some(&tree))).or(seen.server);
+    seen.server = visit.server.or_else(|| ServerSoftware::of(&header, Some(&tree))).or(seen.server);
     let starttls = tree.child(names::TLS, "starttls");
     if starttls.is_some_and(|starttls| starttls.child(names::TLS, "required").is_some()) {
         return Err((Ailment::WantsTls, String::new()));

@@ -8,7 +8,7 @@ async fn seen(flow: Flow, answer: Option<&'static str>) -> CheckResult {
 }
 
 /// The same of one of which it is told which server it is.
-async fn told(flow: Flow, answer: Option<&'static str>, server: Option<Server>) -> CheckResult {
+async fn told(flow: Flow, answer: Option<&'static str>, server: Option<ServerSoftware>) -> CheckResult {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let other = tokio::spawn(async move {
@@ -127,15 +127,15 @@ async fn servers_are_recognised_by_their_streams() {
         leak(format!("{OPEN}id='{id}' version='1.0'><stream:features>{inner}</stream:features>"))
     };
     for (answer, server) in [
-        (caps("http://prosody.im"), Some(Server::Prosody)),
-        (caps("http://www.process-one.net/en/ejabberd/"), Some(Server::Ejabberd)),
-        (caps("https://www.igniterealtime.org/projects/openfire/"), Some(Server::Openfire)),
-        (id("12345678901234567890"), Some(Server::Ejabberd)),
-        (id("5vqe4rnptd"), Some(Server::Openfire)),
-        (id("0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e"), Some(Server::Jabberd2)),
+        (caps("http://prosody.im"), Some(ServerSoftware::Prosody)),
+        (caps("http://www.process-one.net/en/ejabberd/"), Some(ServerSoftware::Ejabberd)),
+        (caps("https://www.igniterealtime.org/projects/openfire/"), Some(ServerSoftware::Openfire)),
+        (id("12345678901234567890"), Some(ServerSoftware::Ejabberd)),
+        (id("5vqe4rnptd"), Some(ServerSoftware::Openfire)),
+        (id("0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e"), Some(ServerSoftware::Jabberd2)),
         (id("1b4e28ba-2fa1-11d2-883f-0016d3cca427"), None),
         // As Prosody 0.12 and 13 begin, and others with such an id.
-        (uuid("<dialback xmlns='urn:xmpp:features:dialback'/>"), Some(Server::Prosody)),
+        (uuid("<dialback xmlns='urn:xmpp:features:dialback'/>"), Some(ServerSoftware::Prosody)),
         (uuid("<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"), None),
     ] {
         assert_eq!(seen(Flow::S2sIn, Some(answer)).await.server, server, "{answer}");
@@ -150,9 +150,9 @@ async fn a_server_that_shows_nothing_is_named_by_the_configuration() {
     };
     let demand = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>";
     for (server, setting) in [
-        (Server::Openfire, "Openfire: the property `xmpp.server.tls.policy` = `disabled`"),
-        (Server::Wildfire, "Wildfire: the property `xmpp.server.tls.enabled` = `false`"),
-        (Server::Tigase, "Tigase: `'tls-required' = false`"),
+        (ServerSoftware::Openfire, "Openfire: the property `xmpp.server.tls.policy` = `disabled`"),
+        (ServerSoftware::Wildfire, "Wildfire: the property `xmpp.server.tls.enabled` = `false`"),
+        (ServerSoftware::Tigase, "Tigase: `'tls-required' = false`"),
     ] {
         let offers = told(Flow::S2sIn, Some(mute(OFFER)), Some(server)).await;
         assert!(offers.remark(Flow::S2sIn).unwrap().contains(setting), "{offers:?}");
@@ -194,7 +194,7 @@ async fn a_port_that_begins_with_tls_is_named_as_that() {
             introduction: Vec::new(),
             dial: &dial,
             patience: Duration::from_millis(if habit == "waits" { 300 } else { 10_000 }),
-            server: Some(Server::Openfire),
+            server: Some(ServerSoftware::Openfire),
         };
         let seen = look(&visit).await;
         assert_eq!(seen.ailment, Some(Ailment::SpeaksTls), "{habit}: {seen:?}");

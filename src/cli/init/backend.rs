@@ -8,7 +8,7 @@ use super::server::Edition;
 use super::{Args, Console};
 use crate::jid::Domain;
 use crate::reason::Flow;
-use crate::run::checkup::{self, Server, Visit};
+use crate::run::checkup::{self, ServerSoftware, Visit};
 
 /// Whose lines are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -16,9 +16,9 @@ pub(super) enum Wanted {
     /// Those of whatever server answers there.
     ByStream,
     /// Those of this one, of the release that answers there.
-    Named(Server),
+    Named(ServerSoftware),
     /// Those of this one, whatever answers there.
-    Exactly(Server, Edition),
+    Exactly(ServerSoftware, Edition),
 }
 
 pub(super) fn server(text: &str) -> Result<Wanted, String> {
@@ -26,15 +26,16 @@ pub(super) fn server(text: &str) -> Result<Wanted, String> {
         return Ok(Wanted::ByStream);
     }
     let (name, release) = text.split_once('@').map_or((text, None), |(name, release)| (name, Some(release)));
-    let known = Server::ALL.iter().copied().find(|server| server.label() == name).ok_or_else(|| {
-        let names: Vec<&str> = Server::ALL.iter().map(|server| server.label()).collect();
-        format!("servers are {}", names.join(", "))
-    })?;
+    let known =
+        ServerSoftware::ALL.iter().copied().find(|server| server.label() == name).ok_or_else(|| {
+            let names: Vec<&str> = ServerSoftware::ALL.iter().map(|server| server.label()).collect();
+            format!("servers are {}", names.join(", "))
+        })?;
     match (known, release) {
         (_, None) => Ok(Wanted::Named(known)),
-        (Server::Ejabberd, Some("23.01")) => Ok(Wanted::Exactly(known, Edition::First)),
-        (Server::Ejabberd, Some("24.12")) => Ok(Wanted::Exactly(known, Edition::WithSasl2)),
-        (Server::Ejabberd, Some(_)) => {
+        (ServerSoftware::Ejabberd, Some("23.01")) => Ok(Wanted::Exactly(known, Edition::First)),
+        (ServerSoftware::Ejabberd, Some("24.12")) => Ok(Wanted::Exactly(known, Edition::WithSasl2)),
+        (ServerSoftware::Ejabberd, Some(_)) => {
             Err("the lines are for ejabberd@23.01 and ejabberd@24.12; take the second for a release that \
              knows SASL2, or leave the release out where the server runs"
                 .to_owned())
@@ -44,11 +45,11 @@ pub(super) fn server(text: &str) -> Result<Wanted, String> {
 }
 
 /// The server whose lines are written, and its edition as far as it can be known.
-pub(super) fn which(wanted: Wanted, args: &Args, console: &mut Console) -> Option<(Server, Edition)> {
+pub(super) fn which(wanted: Wanted, args: &Args, console: &mut Console) -> Option<(ServerSoftware, Edition)> {
     match wanted {
         Wanted::Exactly(server, edition) => Some((server, edition)),
         Wanted::Named(server) => {
-            let edition = if server == Server::Ejabberd { ask(args).1 } else { Some(Edition::First) };
+            let edition = if server == ServerSoftware::Ejabberd { ask(args).1 } else { Some(Edition::First) };
             if edition.is_none() {
                 console.complain(format_args!(
                     "warning: nothing shows which release of {server} is at {}; the lines are those of 23.01: for 24.12, name it, like --server ejabberd@24.12",
@@ -71,7 +72,7 @@ pub(super) fn which(wanted: Wanted, args: &Args, console: &mut Console) -> Optio
 }
 
 /// Which server answers there and which edition it is, as far as its stream shows it.
-pub(super) fn ask(args: &Args) -> (Option<Server>, Option<Edition>) {
+pub(super) fn ask(args: &Args) -> (Option<ServerSoftware>, Option<Edition>) {
     let (domain, address) = (&args.domain, args.backend);
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return (None, None);
@@ -90,7 +91,7 @@ pub(super) fn ask(args: &Args) -> (Option<Server>, Option<Edition>) {
     runtime.block_on(async {
         let seen = checkup::look(&visit).await;
         let edition = match seen.server {
-            Some(Server::Ejabberd) if checkup::knows_sasl2(&visit).await => Some(Edition::WithSasl2),
+            Some(ServerSoftware::Ejabberd) if checkup::knows_sasl2(&visit).await => Some(Edition::WithSasl2),
             Some(_) => Some(Edition::First),
             None => None,
         };

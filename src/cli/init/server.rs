@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::jid::Domain;
-use crate::run::checkup::Server;
+use crate::run::checkup::ServerSoftware;
 
 /// What is filled in.
 pub(super) struct Known<'a> {
@@ -35,41 +35,41 @@ pub(super) enum Edition {
 }
 
 /// The files, each with its name below the folder of the configuration.
-pub(super) fn files(server: Server, edition: Edition, known: &Known<'_>) -> Vec<(String, String)> {
+pub(super) fn files(server: ServerSoftware, edition: Edition, known: &Known<'_>) -> Vec<(String, String)> {
     let folder = format!("server-{}", server.label());
     let filled =
         |name: &str, text: &str| (format!("{folder}/{name}"), fill(&of(edition, text), server, known));
     match server {
-        Server::Ejabberd => vec![
+        ServerSoftware::Ejabberd => vec![
             filled("ejabberd.yml", include_str!("../../../deploy/ejabberd/ejabberd.yml")),
             filled("inetrc", include_str!("../../../deploy/ejabberd/inetrc")),
         ],
-        Server::Jabberd2 => vec![
+        ServerSoftware::Jabberd2 => vec![
             filled("c2s.xml", include_str!("../../../deploy/jabberd2/c2s.xml")),
             filled("router.xml", include_str!("../../../deploy/jabberd2/router.xml")),
             filled("router-users.xml", include_str!("../../../deploy/jabberd2/router-users.xml")),
             filled("s2s.xml", include_str!("../../../deploy/jabberd2/s2s.xml")),
             filled("sm.xml", include_str!("../../../deploy/jabberd2/sm.xml")),
         ],
-        Server::Mongooseim => vec![filled("mongooseim.toml", MONGOOSEIM)],
-        Server::Openfire => vec![filled("properties.txt", OPENFIRE)],
-        Server::Prosody => {
+        ServerSoftware::Mongooseim => vec![filled("mongooseim.toml", MONGOOSEIM)],
+        ServerSoftware::Openfire => vec![filled("properties.txt", OPENFIRE)],
+        ServerSoftware::Prosody => {
             vec![filled("prosody.cfg.lua", include_str!("../../../deploy/prosody/prosody.cfg.lua"))]
         }
-        Server::Tigase => vec![filled("settings.txt", TIGASE)],
-        Server::Wildfire => vec![filled("properties.txt", WILDFIRE)],
+        ServerSoftware::Tigase => vec![filled("settings.txt", TIGASE)],
+        ServerSoftware::Wildfire => vec![filled("properties.txt", WILDFIRE)],
     }
 }
 
 /// What has to be done besides, in a line.
-pub(super) fn step(server: Server, known: &Known<'_>) -> String {
+pub(super) fn step(server: ServerSoftware, known: &Known<'_>) -> String {
     let route = match known.asks_port_53() {
         true => format!(
             "let /etc/resolv.conf of its machine say `nameserver {}` and nothing else",
             known.steering.ip()
         ),
         // On one machine that file is the gateway's own, too, which would then ask itself.
-        false if server == Server::Prosody => {
+        false if server == ServerSoftware::Prosody => {
             format!("it asks {} for names, and nobody else", known.steering)
         }
         false => format!(
@@ -79,19 +79,21 @@ pub(super) fn step(server: Server, known: &Known<'_>) -> String {
     };
     let folder = format!("server-{}", server.label());
     match server {
-        Server::Openfire => {
+        ServerSoftware::Openfire => {
             format!("set the system properties of {folder}/properties.txt in {server}, and restart it")
         }
-        Server::Mongooseim => {
+        ServerSoftware::Mongooseim => {
             format!("take the sections of {folder}/mongooseim.toml over into {server}; {route}")
         }
-        Server::Wildfire => {
+        ServerSoftware::Wildfire => {
             format!(
                 "set the system properties of {folder}/properties.txt in {server}, and restart it; {route}"
             )
         }
-        Server::Tigase => format!("take the settings of {folder}/settings.txt over into {server}; {route}"),
-        Server::Ejabberd | Server::Jabberd2 | Server::Prosody => {
+        ServerSoftware::Tigase => {
+            format!("take the settings of {folder}/settings.txt over into {server}; {route}")
+        }
+        ServerSoftware::Ejabberd | ServerSoftware::Jabberd2 | ServerSoftware::Prosody => {
             format!(
                 "compare the configuration of {server} with {folder}/, which it starts from as it is; {route}"
             )
@@ -117,10 +119,10 @@ fn of(edition: Edition, text: &str) -> String {
     lines
 }
 
-fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
+fn fill(text: &str, server: ServerSoftware, known: &Known<'_>) -> String {
     let home = server.label();
     let mut text = with_ports(text, known.ports);
-    if server == Server::Prosody && !known.asks_port_53() {
+    if server == ServerSoftware::Prosody && !known.asks_port_53() {
         let (ip, port) = (known.steering.ip(), known.steering.port());
         let local = format!(
             "unbound = {{ resolvconf = false, hoststxt = false, forward = \"{ip}@{port}\",\n  options = {{ \
@@ -263,8 +265,9 @@ mod tests {
             ports: (5222, 5269),
             secret: "0123456789abcdef",
         };
-        for (server, edition) in
-            Server::ALL.iter().flat_map(|server| [Edition::First, Edition::WithSasl2].map(|e| (server, e)))
+        for (server, edition) in ServerSoftware::ALL
+            .iter()
+            .flat_map(|server| [Edition::First, Edition::WithSasl2].map(|e| (server, e)))
         {
             let files = files(*server, edition, &known);
             assert!(files.iter().any(|(_, text)| text.contains("hall.example")), "{server}");
@@ -280,7 +283,7 @@ mod tests {
             let newer = files
                 .iter()
                 .any(|(_, text)| text.contains("\ndisable_sasl_scram_downgrade_protection: true"));
-            assert_eq!(newer, *server == Server::Ejabberd && edition == Edition::WithSasl2);
+            assert_eq!(newer, *server == ServerSoftware::Ejabberd && edition == Edition::WithSasl2);
             assert!(!files.iter().any(|(_, text)| text.contains("#24")), "a choice is left to the reader");
             assert!(step(*server, &known).contains(server.name()));
         }
@@ -300,7 +303,12 @@ mod tests {
             ports: (25222, 25269),
             secret: "0123456789abcdef",
         };
-        for server in [Server::Ejabberd, Server::Jabberd2, Server::Openfire, Server::Prosody] {
+        for server in [
+            ServerSoftware::Ejabberd,
+            ServerSoftware::Jabberd2,
+            ServerSoftware::Openfire,
+            ServerSoftware::Prosody,
+        ] {
             let text: String =
                 files(server, Edition::First, &known).into_iter().map(|(_, text)| text).collect();
             let numbers: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).collect();
@@ -308,7 +316,7 @@ mod tests {
             assert!(numbers.contains(&"25222") && numbers.contains(&"25269"), "{server}: {text}");
             assert!(!step(server, &known).contains("say `nameserver"), "{server}");
         }
-        let prosody = files(Server::Prosody, Edition::First, &known).remove(0).1;
+        let prosody = files(ServerSoftware::Prosody, Edition::First, &known).remove(0).1;
         assert!(
             prosody.contains("forward = \"127.0.0.1@15353\"") && !prosody.contains("resolv.conf"),
             "{prosody}"

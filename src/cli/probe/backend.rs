@@ -21,7 +21,7 @@ use crate::jid::Domain;
 use crate::net::{self, proxy};
 use crate::policy::{Finding, Place};
 use crate::reason::{Flow, Reason};
-use crate::run::checkup::{self, Ailment, Server};
+use crate::run::checkup::{self, Ailment, ServerSoftware};
 use crate::stream::client::signed::Signed;
 use crate::stream::client::{Cause, ClientOffer, Mechanism, Profile, Rules, features};
 use crate::xml::{Content, Element, Header, Token, names};
@@ -183,7 +183,7 @@ impl Visit<'_> {
             Err(trouble) => trouble,
         };
         if self.speaks_tls(header).await {
-            let server = self.hosted.backend.server.and_then(Server::named);
+            let server = self.hosted.backend.server.and_then(ServerSoftware::named);
             let ailment = Ailment::SpeaksTls;
             return Err(format!("{}; {}", ailment.words(), ailment.remedy(server, Flow::C2s)));
         }
