@@ -32,7 +32,7 @@ pub use rota::{Rota, RotaParams, Seat, Seated, Used};
 pub use senders::{Params as SenderParams, Senders, Tally};
 pub use strangers::{Room, Stranger, Strangers, Welcome};
 pub use together::Counts;
-pub use turns::{Settled, Turn, TurnParams, Turns};
+pub use turns::{SettledTurns, Turn, TurnParams, Turns};
 pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};
 
 use std::collections::HashMap;

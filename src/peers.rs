@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-pub use self::record::{ChangeFate, Gone, KnownFace, Look, Named, Peer, PeerChange, Settled, Sight, Waiting};
+pub use self::record::{
+    ChangeFate, Gone, KnownFace, Look, Named, Peer, PeerChange, SettledPeer, Sight, Waiting,
+};
 use crate::jid::Domain;
 use crate::policy::{Faces, KeyDigest, Known};
 use crate::reason::{Outcome, escaped};
@@ -77,7 +79,7 @@ impl Peers {
         domain: &Domain,
         key: Option<&str>,
         now: Timestamp,
-    ) -> Result<Vec<Settled>, String> {
+    ) -> Result<Vec<SettledPeer>, String> {
         self.settle(domain, key, now, ChangeFate::Approved)
     }
 
@@ -90,7 +92,7 @@ impl Peers {
         domain: &Domain,
         key: Option<&str>,
         now: Timestamp,
-    ) -> Result<Vec<Settled>, String> {
+    ) -> Result<Vec<SettledPeer>, String> {
         self.settle(domain, key, now, ChangeFate::Dismissed)
     }
 
@@ -104,7 +106,7 @@ impl Peers {
         domain: &Domain,
         key: Option<&str>,
         now: Timestamp,
-    ) -> Result<Vec<Settled>, String> {
+    ) -> Result<Vec<SettledPeer>, String> {
         self.settle(domain, key, now, ChangeFate::Forgotten)
     }
 
@@ -114,7 +116,7 @@ impl Peers {
         key: Option<&str>,
         now: Timestamp,
         fate: ChangeFate,
-    ) -> Result<Vec<Settled>, String> {
+    ) -> Result<Vec<SettledPeer>, String> {
         let wanted = match key {
             None => None,
             Some("none") => Some(None),
@@ -155,7 +157,7 @@ impl Peers {
         for pair in meant {
             let Some(peer) = self.all.get_mut(&pair) else { continue };
             let faces = peer.settle(is_meant, now, fate);
-            settled.push(Settled { peer: peer.clone(), faces });
+            settled.push(SettledPeer { peer: peer.clone(), faces });
             self.touched(&pair);
         }
         self.news = true;

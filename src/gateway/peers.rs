@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::named::named;
 use super::protocol::Answer;
 use crate::config::settings::Settings;
-use crate::peers::{Named, Peer, Settled};
+use crate::peers::{Named, Peer, SettledPeer};
 use crate::run::observe::{Observe, capped};
 use crate::run::registry::Registry;
 use crate::run::remembered::Remembered;
@@ -137,7 +137,7 @@ pub(super) fn settle(tools: &Tools, domain: &str, key: Option<&str>, approve: bo
                 let _cleared = tools.peering.circuits.clear(&domain);
                 tools.outside.look_anew(&domain);
             }
-            let faces = peers.iter().flat_map(Settled::named).collect();
+            let faces = peers.iter().flat_map(SettledPeer::named).collect();
             let peers = peers.into_iter().map(|settled| settled.peer).collect();
             Answer::Recognised { peers, approved: approve, faces }
         }
@@ -155,7 +155,7 @@ pub(super) fn forget(
     let domain = named(domain)?;
     let forgotten = observe.peers().with(|peers| peers.forget(&domain, key, Timestamp::now()))?;
     publish(observe, registry);
-    Ok(forgotten.iter().flat_map(Settled::named).collect())
+    Ok(forgotten.iter().flat_map(SettledPeer::named).collect())
 }
 
 /// What the status page shows: what waits, and what has changed last.

@@ -13,7 +13,7 @@ use super::protocol::Quarantined;
 use crate::config::settings::Settings;
 use crate::jid::Domain;
 use crate::metrics::Metrics;
-use crate::policy::Settled;
+use crate::policy::SettledParties;
 use crate::run::quarantine::{Book, NAME, Party, QuarantineFile, Word};
 use crate::run::registry::View;
 use crate::run::{Tools, kept};
@@ -166,7 +166,7 @@ pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) ->
     if word == Word::Refused {
         let mut refused = before.refused.clone();
         refused.insert(party.clone());
-        let under = Arc::new(policy.with_settled(Settled { refused, ..before }));
+        let under = Arc::new(policy.with_settled(SettledParties { refused, ..before }));
         let (views, _silent) = tools.registry.views(Some(&under)).await;
         let lost = |view: &View| {
             let pairs = view.portrait.pairs.iter();

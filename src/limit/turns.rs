@@ -46,7 +46,7 @@ pub struct Turn(u64);
 
 /// What has become of those who wait or have a place.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Settled {
+pub struct SettledTurns {
     /// These have a place from now on.
     pub granted: Vec<Turn>,
     /// These have had their turn; they have no place any more.
@@ -165,8 +165,8 @@ impl Turns {
     }
 
     /// Gives the places that can be given.
-    pub fn settle(&mut self, params: &TurnParams, now: Instant) -> Settled {
-        let mut settled = Settled::default();
+    pub fn settle(&mut self, params: &TurnParams, now: Instant) -> SettledTurns {
+        let mut settled = SettledTurns::default();
         while let Some((turn, ended)) = self.choose(params, now, &mut settled.again) {
             if let Some(ended) = ended
                 && let Some(asker) = self.held.remove(&ended)

@@ -31,11 +31,11 @@ impl World {
         self.turns.enter(source, about(domain), &self.params, self.now).0
     }
 
-    fn settle(&mut self) -> Settled {
+    fn settle(&mut self) -> SettledTurns {
         self.turns.settle(&self.params, self.now)
     }
 
-    fn wait(&mut self, millis: u64) -> Settled {
+    fn wait(&mut self, millis: u64) -> SettledTurns {
         self.now += Duration::from_millis(millis);
         self.settle()
     }
@@ -45,7 +45,7 @@ impl World {
 fn a_free_place_is_given_at_once_and_given_back() {
     let mut world = World::new(params());
     let one = world.ask(from(1, 1), "friend.example");
-    assert_eq!(world.settle(), Settled { granted: vec![one], ..Settled::default() });
+    assert_eq!(world.settle(), SettledTurns { granted: vec![one], ..SettledTurns::default() });
     world.turns.leave(one);
     assert_eq!((world.turns.held(), world.turns.waiting()), (0, 0));
     assert!(world.turns.counts.sources.is_empty() && world.turns.counts.both.is_empty());
@@ -68,7 +68,7 @@ fn what_is_over_a_share_waits_for_its_own_kind_only() {
     granted.sort();
     assert_eq!(granted, [source[3], domain[2]]);
     // However long it takes: nobody else has any use for the place.
-    assert_eq!(world.wait(60_000), Settled::default());
+    assert_eq!(world.wait(60_000), SettledTurns::default());
 }
 
 // LIM-06: "who asks pays": one party, with however many addresses, cannot keep others from a place.

@@ -140,7 +140,7 @@ pub struct Waiting {
 
 /// A pair of which an operator has said something, as it is now, and the faces of which he has said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
+pub struct SettledPeer {
     /// The pair.
     pub peer: Peer,
     /// The faces.
@@ -158,7 +158,7 @@ pub struct Named {
     pub look: Look,
 }
 
-impl Settled {
+impl SettledPeer {
     /// Each of the faces by itself.
     pub fn named(&self) -> impl Iterator<Item = Named> {
         let Peer { from, to, .. } = &self.peer;

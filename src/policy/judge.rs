@@ -13,7 +13,7 @@ use super::finding::Place;
 use super::peers::{Face, OnChange};
 use super::pins::ShownKey;
 use super::proxy::Proxy;
-use super::quarantine::{Settled, Standing};
+use super::quarantine::{SettledParties, Standing};
 use super::question::{Arrive, Federate, Identity, Question, Tls};
 use super::rules::{Rule, RuleName, Terms};
 use super::settings::{Federation, Hosted};
@@ -153,7 +153,7 @@ impl Policy {
     /// The verdict that stands on this remote domain, whatever an operator says of its quarantine. None: for some domain served here, one
     /// way or the other, what he says counts.
     pub fn stands_anyway(&self, remote: &Domain) -> Option<Verdict> {
-        let unsettled = self.with_settled(Settled::default());
+        let unsettled = self.with_settled(SettledParties::default());
         let mut first = None;
         for (index, hosted) in self.hosted.iter().enumerate() {
             for direction in [Direction::Inbound, Direction::Outbound] {

@@ -58,7 +58,7 @@ pub use patches::{
 pub use peers::{Authority, Compared, Drift, Face, Faces, Known, OnChange, Recollection, compare};
 pub use pins::{KeyDigest, Pins, ShownKey};
 pub use proxy::{Proxy, ProxyKind};
-pub use quarantine::{Counted, Often, Quarantine, Settled};
+pub use quarantine::{Counted, Often, Quarantine, SettledParties};
 pub use question::{Arrive, Federate, Identity, Question, StanzaKind, Tls};
 pub use rules::{Identities, Quotas, Rate, RuleName, StanzaRules, Terms};
 pub use settings::{Bans, Federation};
@@ -82,7 +82,7 @@ pub struct Policy {
     lists: Arc<Lists>,
     /// None: there is none, and nothing is asked.
     patches: Option<Arc<Patches>>,
-    settled: Arc<Settled>,
+    settled: Arc<SettledParties>,
     today: Day,
     digest: Arc<str>,
     default_rule: RuleName,
@@ -229,13 +229,13 @@ impl Policy {
     }
 
     /// The same rules with these let out of quarantine or shut out.
-    pub fn with_settled(&self, settled: Settled) -> Policy {
+    pub fn with_settled(&self, settled: SettledParties) -> Policy {
         let settled = Arc::new(settled);
         self.mapped(|policy| Policy { settled: Arc::clone(&settled), ..policy.clone() })
     }
 
     /// Who was let out of quarantine, and who was shut out.
-    pub fn settled(&self) -> &Settled {
+    pub fn settled(&self) -> &SettledParties {
         &self.settled
     }
 

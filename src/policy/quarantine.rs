@@ -116,7 +116,7 @@ impl Counted {
 
 /// Who of those in quarantine was let out or shut out: registrable domains, for what lies below one is one party's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
+pub struct SettledParties {
     /// They are treated as if the rule allowed them.
     pub approved: BTreeSet<Box<str>>,
     /// They are kept out.
@@ -131,7 +131,7 @@ pub(super) enum Standing {
     Waiting,
 }
 
-impl Settled {
+impl SettledParties {
     pub(super) fn of(&self, remote: &Domain) -> Standing {
         if self.approved.is_empty() && self.refused.is_empty() {
             return Standing::Waiting;
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_party_is_let_out_or_shut_out_with_all_below_it() {
         let party = |name: &str| BTreeSet::from([Box::from(name)]);
-        let settled = Settled { approved: party("friend.com"), refused: party("spam.co.uk") };
+        let settled = SettledParties { approved: party("friend.com"), refused: party("spam.co.uk") };
         for (name, standing) in [
             ("friend.com", Standing::Approved),
             ("rooms.friend.com", Standing::Approved),
@@ -189,8 +189,8 @@ mod tests {
             assert_eq!(settled.of(&Domain::parse(name).unwrap()), standing, "{name}");
         }
         // Who is both was shut out.
-        let both = Settled { approved: party("friend.com"), refused: party("friend.com") };
+        let both = SettledParties { approved: party("friend.com"), refused: party("friend.com") };
         assert_eq!(both.of(&Domain::parse("friend.com").unwrap()), Standing::Refused);
-        assert_eq!(Settled::default().of(&Domain::parse("friend.com").unwrap()), Standing::Waiting);
+        assert_eq!(SettledParties::default().of(&Domain::parse("friend.com").unwrap()), Standing::Waiting);
     }
 }

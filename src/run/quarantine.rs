@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::shared::Exchanged;
 use crate::jid::Domain;
-use crate::policy::{Counted, Federate, Identity, Permit, Policy, Question, Settled, ShownKey, Tls};
+use crate::policy::{Counted, Federate, Identity, Permit, Policy, Question, SettledParties, ShownKey, Tls};
 use crate::reason::{Direction, Reason};
 use crate::relay::HeldStanza;
 
@@ -327,13 +327,13 @@ impl Book {
     }
 
     /// Who is let out and who is shut out.
-    pub fn settled(&self) -> Settled {
+    pub fn settled(&self) -> SettledParties {
         let table = self.table();
         let of = |word| {
             let of_word = table.parties.iter().filter(move |(_, party)| party.word() == word);
             of_word.map(|(name, _)| name.clone()).collect()
         };
-        Settled { approved: of(Word::Approved), refused: of(Word::Refused) }
+        SettledParties { approved: of(Word::Approved), refused: of(Word::Refused) }
     }
 
     /// All of them: those that wait first, then by when they were seen last.

@@ -248,7 +248,7 @@ fn nodes_count_together_and_the_later_decision_holds() {
     meet(&one, &mut store);
     away.recall(kept).unwrap();
     meet(&away, &mut store);
-    assert_eq!(away.settled(), Settled::default());
+    assert_eq!(away.settled(), SettledParties::default());
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::pump::Pump;
 use super::registry::{Learnt, Meta, Order, RelayId};
 use super::{Later, Tools, now};
 use crate::jid::Domain;
-use crate::limit::{Network, Settled, Turn, Turns};
+use crate::limit::{Network, SettledTurns, Turn, Turns};
 use crate::metrics::Limit;
 use crate::reason::{Cause, Detail, Facing, Reason};
 use crate::relay::{ClaimId, Relay};
@@ -254,7 +254,7 @@ impl State {
     /// Gives the places that can be given, and comes back when there will be more.
     fn settle(&mut self, tools: &Arc<Tools>) {
         let now = now();
-        let Settled { granted, ended, again } = self.turns.settle(&tools.params.verifications, now);
+        let SettledTurns { granted, ended, again } = self.turns.settle(&tools.params.verifications, now);
         self.tell(ended, Stage::Over);
         self.tell(granted, Stage::Asking);
         let Some(again) = again else { return };

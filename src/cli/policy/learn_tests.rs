@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Policy, Settled, Source};
+use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Policy, SettledParties, Source};
 
 fn policy(text: &str, more: &[&str]) -> Policy {
     policy_under(Federation::Any, text, more)
@@ -67,9 +67,9 @@ fn who_is_in_quarantine_is_learned_only_where_all_are_and_he_is_approved() {
         "{text}"
     );
     let party = || std::collections::BTreeSet::from([Box::from("new.example")]);
-    let approved = now.with_settled(Settled { approved: party(), ..Settled::default() });
+    let approved = now.with_settled(SettledParties { approved: party(), ..SettledParties::default() });
     assert_eq!(learned(&lines, &approved, true).0.rules.len(), 1);
-    let refused = now.with_settled(Settled { refused: party(), ..Settled::default() });
+    let refused = now.with_settled(SettledParties { refused: party(), ..SettledParties::default() });
     let (proposal, text) = learned(&lines, &refused, true);
     assert!(
         proposal.rules.is_empty() && text.contains("new.example: is refused inbound: an operator"),

@@ -6,7 +6,7 @@ use super::super::super::control;
 use crate::config::Settings;
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
-use crate::policy::{Bans, Policy, Settled};
+use crate::policy::{Bans, Policy, SettledParties};
 use crate::run::kept;
 use crate::run::quarantine::{Book, NAME, QuarantineFile, Word};
 
@@ -20,7 +20,7 @@ pub(super) fn under(policy: &Policy, settings: &Settings, socket: Option<&Path>)
                 let of_word = domains.iter().filter(move |one| one.state == word.label());
                 of_word.map(|one| one.domain.as_str().into()).collect()
             };
-            Settled { approved: of(Word::Approved), refused: of(Word::Refused) }
+            SettledParties { approved: of(Word::Approved), refused: of(Word::Refused) }
         }
         _ => settings.state.as_deref().map(remembered).unwrap_or_default(),
     };
@@ -34,11 +34,11 @@ pub(super) fn under(policy: &Policy, settings: &Settings, socket: Option<&Path>)
 }
 
 /// What was decided, as it lies in the folder.
-fn remembered(folder: &Path) -> Settled {
+fn remembered(folder: &Path) -> SettledParties {
     let book = Book::default();
     let kept = kept::read::<QuarantineFile>(&folder.join(NAME)).ok().flatten();
     match kept.map(|kept| book.recall(kept)) {
         Some(Ok(())) => book.settled(),
-        Some(Err(_)) | None => Settled::default(),
+        Some(Err(_)) | None => SettledParties::default(),
     }
 }
