@@ -8,7 +8,7 @@ use crate::reason::Reason;
 use crate::xml::{Atom, Element, Node, names};
 
 use super::Mechanism;
-use super::signed::Shown;
+use super::signed::ShownMechanisms;
 
 /// What the operator lets the clients of one domain use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ pub struct ClientOffer {
     /// The server offers channel binding, which fails every client that can do it (CB-02).
     pub binds_channel: bool,
     /// What a client sees of the lists that a server may sign (CB-09).
-    pub shown: Shown,
+    pub shown: ShownMechanisms,
 }
 
 impl ClientOffer {

@@ -96,7 +96,7 @@ pub fn cause(failure: &Element) -> Cause {
 
 /// What a client's first payload shows of who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownAccount {
     /// The account whose secret is tried, in its canonical form; none where the mechanism shows none, or where what it shows
     /// is no local part of the domain. It is this one that a guess is about, whomever it asks to act as: servers check the
     /// secret of the one, and many never look at the other.
@@ -106,14 +106,14 @@ pub struct Shown {
 }
 
 /// Reads it.
-pub fn shown(mechanism: Mechanism, payload: &[u8], domain: &Domain) -> Shown {
+pub fn shown(mechanism: Mechanism, payload: &[u8], domain: &Domain) -> ShownAccount {
     let Some((authzid, name)) = std::str::from_utf8(payload).ok().and_then(|text| names_in(mechanism, text))
     else {
-        return Shown::default();
+        return ShownAccount::default();
     };
     let account = local(&name, domain);
     let as_other = !authzid.is_empty() && local(&authzid, domain) != account;
-    Shown { account, as_other }
+    ShownAccount { account, as_other }
 }
 
 /// The authorisation identity, empty where there is none, and the name whose secret is tried.

@@ -15,7 +15,7 @@ use crate::xml::{Element, Frame, Header, Kind, Node, names};
 use super::ended::Ending;
 use super::features::{self, ClientOffer, Rules};
 use super::login::{self, Profile};
-use super::signed::{Shown, Signed};
+use super::signed::{ShownMechanisms, Signed};
 use super::{Ask, Granted, Mechanism, Own, Wants, Word, opening};
 use crate::stream::fault::Fault;
 
@@ -113,7 +113,7 @@ pub struct LoggingIn {
     /// The id of a question about an account whose answer is due.
     registering: Option<String>,
     /// What of its lists the client was shown.
-    shown: Shown,
+    shown: ShownMechanisms,
 }
 
 impl LoggingIn {

@@ -12,7 +12,7 @@ use super::{Mechanism, Profile};
 
 /// The mechanisms that a client saw, of each vocabulary; it sees no type of channel binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Shown {
+pub struct ShownMechanisms {
     /// In `<mechanisms/>` (RFC 6120 6.4.1).
     pub sasl: Vec<&'static str>,
     /// In `<authentication/>` (XEP-0388 2.1).
@@ -30,7 +30,7 @@ pub enum Signed {
     Other,
 }
 
-impl Shown {
+impl ShownMechanisms {
     /// Compares `message`, the server's first one in an exchange of this mechanism, with what was shown.
     pub fn signed(&self, profile: Profile, mechanism: Mechanism, message: &[u8]) -> Signed {
         let hash = match mechanism {
@@ -63,8 +63,8 @@ impl Shown {
 mod tests {
     use super::*;
 
-    fn shown() -> Shown {
-        Shown { sasl: vec!["SCRAM-SHA-256", "PLAIN", "SCRAM-SHA-1"], sasl2: vec!["PLAIN"] }
+    fn shown() -> ShownMechanisms {
+        ShownMechanisms { sasl: vec!["SCRAM-SHA-256", "PLAIN", "SCRAM-SHA-1"], sasl2: vec!["PLAIN"] }
     }
 
     fn vouched(names: &str) -> String {

@@ -25,7 +25,6 @@ const PICTURES: &[&str] = &["src/config/", "src/status/", "src/gateway/protocol"
 
 /// Names that still have several meanings, and how many: no more of them. Whoever takes one away corrects the list.
 const SEVERAL: &[(&str, usize)] = &[
-    ("Shown", 2),
     ("Side", 2),
     ("Standing", 2),
     ("Step", 2),

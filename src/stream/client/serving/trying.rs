@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::features::goes_with_bind;
-use super::super::login::{self, Profile, Shown};
+use super::super::login::{self, Profile, ShownAccount};
 use super::super::{Ask, Cause, Granted, Mechanism, Own, Wants, Word};
 use super::{
     Bound, Effect, Exchange, Greeting, Input, Login, Registering, Serving, ServingParams, Stepped, Waiting,
@@ -209,7 +209,7 @@ impl Login {
     /// The first payload shows the account: leave is asked before the backend hears it (C2S-11).
     fn try_out(mut self, mut exchange: Exchange, payload: &[u8], ask: Ask, octets: String) -> Stepped {
         let shown = self.line.domain.as_ref().map(|domain| login::shown(exchange.mechanism, payload, domain));
-        let Shown { account, as_other } = shown.unwrap_or_default();
+        let ShownAccount { account, as_other } = shown.unwrap_or_default();
         (exchange.asked, exchange.as_other) = (true, as_other);
         exchange.account.clone_from(&account);
         let mechanism = exchange.mechanism;
