@@ -16,7 +16,7 @@ use crate::config::settings::{HostedDomain, ProxyVersion, Settings};
 use crate::net::proxy;
 use crate::reason::Flow;
 use crate::run::checkup::{self, CheckResult, ServerSoftware, Visit};
-use crate::run::health::{HealthChange, Side};
+use crate::run::health::{BackendSide, HealthChange};
 use crate::run::{now, seed};
 
 /// Looks for as long as the gateway runs.
@@ -63,9 +63,9 @@ pub(super) async fn attend(reloader: Arc<Reloader>) {
 /// Who is to be looked at when, and who is being looked at.
 #[derive(Default)]
 struct Rounds {
-    places: HashMap<Side, Place>,
-    due: HashMap<Side, Instant>,
-    under_way: HashMap<Side, AbortHandle>,
+    places: HashMap<BackendSide, Place>,
+    due: HashMap<BackendSide, Instant>,
+    under_way: HashMap<BackendSide, AbortHandle>,
     visits: JoinSet<Visited>,
     /// Somebody doubts what is known, and all are looked at then. Not at once: what made somebody doubt may be over by then, and
     /// strangers must not have us knock all day.
@@ -81,23 +81,24 @@ struct Place {
 }
 
 struct Visited {
-    side: Side,
+    side: BackendSide,
     place: Place,
     seen: Vec<CheckResult>,
 }
 
 impl Rounds {
     /// These are looked at from now on; those of whom nothing is known any more, because they are elsewhere.
-    fn follow(&mut self, patients: &[(Side, Place)]) -> Vec<Side> {
-        let now_at: HashMap<&Side, &Place> = patients.iter().map(|(side, place)| (side, place)).collect();
-        let is_elsewhere = |(side, place): (&Side, &Place)| {
+    fn follow(&mut self, patients: &[(BackendSide, Place)]) -> Vec<BackendSide> {
+        let now_at: HashMap<&BackendSide, &Place> =
+            patients.iter().map(|(side, place)| (side, place)).collect();
+        let is_elsewhere = |(side, place): (&BackendSide, &Place)| {
             let now_at = now_at.get(side);
             let same = |now_at: &&&Place| {
                 (&now_at.addresses, now_at.introduction) == (&place.addresses, place.introduction)
             };
             (!now_at.as_ref().is_some_and(same)).then(|| side.clone())
         };
-        let moved: Vec<Side> = self.places.iter().filter_map(is_elsewhere).collect();
+        let moved: Vec<BackendSide> = self.places.iter().filter_map(is_elsewhere).collect();
         for side in &moved {
             self.due.remove(side);
             if let Some(visit) = self.under_way.remove(side) {
@@ -113,7 +114,7 @@ impl Rounds {
     }
 
     /// Looks at those that are due, so many at one time.
-    fn set_out(&mut self, settings: &Arc<Settings>, patients: Vec<(Side, Place)>) {
+    fn set_out(&mut self, settings: &Arc<Settings>, patients: Vec<(BackendSide, Place)>) {
         if self.doubt.is_some_and(|at| at <= now()) {
             self.doubt = None;
             self.due.clear();
@@ -140,7 +141,7 @@ impl Rounds {
 }
 
 /// Every side of every backend that is to be looked at, where and how often.
-fn patients(settings: &Settings) -> Vec<(Side, Place)> {
+fn patients(settings: &Settings) -> Vec<(BackendSide, Place)> {
     let of = |domain: &HostedDomain| {
         let interval = domain.backend.check?;
         let sides = [Flow::C2s, Flow::S2sIn].into_iter().map(|flow| {
@@ -162,7 +163,7 @@ fn place(domain: &HostedDomain, flow: Flow) -> (&[SocketAddr], Option<ProxyVersi
     }
 }
 
-async fn visit(settings: &Settings, (name, flow): &Side) -> Vec<CheckResult> {
+async fn visit(settings: &Settings, (name, flow): &BackendSide) -> Vec<CheckResult> {
     let Some(domain) = settings.domains.iter().find(|domain| domain.name == *name) else { return Vec::new() };
     look(settings, domain, *flow).await
 }
@@ -202,7 +203,7 @@ fn ourselves(destination: SocketAddr) -> proxy::Addresses {
 }
 
 fn tell(
-    (domain, flow): &Side,
+    (domain, flow): &BackendSide,
     seen: &[CheckResult],
     change: HealthChange,
     observe: &crate::run::observe::Observe,

@@ -13,7 +13,7 @@ use crate::jid::Domain;
 use crate::reason::Flow;
 
 /// A backend, seen from one side.
-pub type Side = (Domain, Flow);
+pub type BackendSide = (Domain, Flow);
 
 /// How one side of a backend is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +48,13 @@ pub enum HealthChange {
 /// All backends that are checked.
 #[derive(Debug, Default)]
 pub struct Health {
-    states: Mutex<BTreeMap<Side, Option<State>>>,
+    states: Mutex<BTreeMap<BackendSide, Option<State>>>,
     hint: Notify,
 }
 
 impl Health {
     /// These are checked from now on, and no others.
-    pub fn follow(&self, sides: &[Side]) {
+    pub fn follow(&self, sides: &[BackendSide]) {
         let mut states = self.held();
         states.retain(|side, _| sides.contains(side));
         for side in sides {
@@ -63,19 +63,19 @@ impl Health {
     }
 
     /// What is known of this side is of another address than it has now.
-    pub fn forget(&self, side: &Side) {
+    pub fn forget(&self, side: &BackendSide) {
         if let Some(state) = self.held().get_mut(side) {
             *state = None;
         }
     }
 
     /// Whether this side is checked.
-    pub fn is_checked(&self, side: &Side) -> bool {
+    pub fn is_checked(&self, side: &BackendSide) -> bool {
         self.held().contains_key(side)
     }
 
     /// What a check has seen. Up is up at once; down is what failed so often in a row, or was never up.
-    pub fn note(&self, side: &Side, seen: Vec<CheckResult>, threshold: u32) -> HealthChange {
+    pub fn note(&self, side: &BackendSide, seen: Vec<CheckResult>, threshold: u32) -> HealthChange {
         let mut states = self.held();
         let Some(entry) = states.get_mut(side) else { return HealthChange::None };
         let now = jiff::Timestamp::now();
@@ -105,7 +105,7 @@ impl Health {
     }
 
     /// A relay found this side missing, or there again although it counts as missing: it is to be looked at again.
-    pub fn doubt(&self, side: &Side, up: bool) {
+    pub fn doubt(&self, side: &BackendSide, up: bool) {
         let differs =
             self.held().get(side).is_some_and(|state| state.as_ref().is_none_or(|state| state.up != up));
         if differs {
@@ -119,11 +119,11 @@ impl Health {
     }
 
     /// How all are; none: not looked at yet.
-    pub fn states(&self) -> Vec<(Side, Option<State>)> {
+    pub fn states(&self) -> Vec<(BackendSide, Option<State>)> {
         self.held().iter().map(|(side, state)| (side.clone(), state.clone())).collect()
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<Side, Option<State>>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<BackendSide, Option<State>>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
