@@ -44,7 +44,7 @@ pub use contract::{
 pub use event::{DialbackOutcome, Event, ManagementOutcome, Record, Role, Said, Stroke, Withheld};
 pub use judge::{doubt, doubt_in_full, doubts, shown_to};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
-pub use portrait::{CountedPair, Logged, Portrait, Standing, Under};
+pub use portrait::{CountedPair, Logged, Portrait, StandingPair, Under};
 pub use sender::{HeldStanza, Passing, Sender, Words};
 
 use std::fmt;

@@ -17,7 +17,7 @@ pub struct Portrait {
     /// streams of their own.
     pub shape: &'static str,
     /// The pairs that stand.
-    pub pairs: Vec<Standing>,
+    pub pairs: Vec<StandingPair>,
     /// The client, once its server has said who that is.
     pub client: Option<Logged>,
     /// Whether a whole stream would end under the other policy, because no pair of it would be left.
@@ -50,7 +50,7 @@ pub struct CountedPair {
 
 /// A pair that stands.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct StandingPair {
     /// Who speaks to whom.
     pub pair: Pair,
     /// It travels against the flow of its relay, on a stream that goes both ways.
@@ -105,12 +105,12 @@ impl Relay {
 
     /// The same where certificates are judged anew, too.
     pub fn portrait_under(&self, under: &Under<'_>) -> Portrait {
-        let shown = |guard: &Guard, back: bool| -> Vec<Standing> {
+        let shown = |guard: &Guard, back: bool| -> Vec<StandingPair> {
             let here = guard.pairs().iter().filter(|a| !matches!(a.route(), PairRoute::Withdrawn(_)));
             here.map(|admitted| self.standing(admitted, back, under)).collect()
         };
         let mut pairs = shown(self.guard(), false);
-        let refused = |standing: &Standing| {
+        let refused = |standing: &StandingPair| {
             standing.doubt.is_some() || standing.verdict.as_ref().is_some_and(|v| !v.is_allow())
         };
         // What may go back is the stream's affair as long as one pair of its own is left.
@@ -132,7 +132,7 @@ impl Relay {
         }
     }
 
-    fn standing(&self, admitted: &Admitted, back: bool, under: &Under<'_>) -> Standing {
+    fn standing(&self, admitted: &Admitted, back: bool, under: &Under<'_>) -> StandingPair {
         let (stanzas, octets) = admitted.passed();
         // Outbound, the near proof is the backend's network; what counts is how we were proven in public.
         let (record, shown) = match &self.shape {
@@ -152,7 +152,7 @@ impl Relay {
             Shape::Inbound(inbound) => inbound.managed(),
             Shape::Client(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
         };
-        Standing {
+        StandingPair {
             managed,
             pair: admitted.pair().clone(),
             back,
