@@ -20,7 +20,7 @@ use tokio_util::io::poll_read_buf;
 pub(super) use self::due::Due;
 use super::failure::lost;
 use super::outbox::{Outbox, Sent};
-use super::progress::{Progress, Step};
+use super::progress::{ConnectStep, Progress};
 use super::websocket::{Breach, Frames};
 use super::{BoxIo, Connection, Failure, Handshake, RemainingCandidates};
 use crate::reason::{Cause, Detail, Reason, Why};
@@ -123,7 +123,7 @@ impl Leg {
     }
 
     /// How far it has come, while a connection is made.
-    pub(super) fn step(&self) -> Option<Step> {
+    pub(super) fn step(&self) -> Option<ConnectStep> {
         self.progress.as_ref().map(Progress::step)
     }
 

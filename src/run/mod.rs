@@ -55,7 +55,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::progress::{Progress, Step};
+pub use self::progress::{ConnectStep, Progress};
 use crate::jid::Domain;
 use crate::limit::{
     Callbacks, Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams, TurnParams,

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How far it has come. Written where it is made, read where it is waited for.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Mutex<Step>>);
+pub struct Progress(Arc<Mutex<ConnectStep>>);
 
 /// What is being done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Step {
+pub enum ConnectStep {
     /// It has not begun.
     #[default]
     Waiting,
@@ -24,17 +24,17 @@ pub enum Step {
 
 impl Progress {
     /// This is done from now on.
-    pub fn at(&self, step: Step) {
+    pub fn at(&self, step: ConnectStep) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = step;
     }
 
     /// What is being done.
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> ConnectStep {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Step {
+impl ConnectStep {
     /// The calling of these addresses.
     pub fn calling(addresses: &[SocketAddr]) -> Self {
         match addresses {
@@ -53,7 +53,7 @@ impl Step {
 }
 
 /// How far, behind "it was not done in time".
-impl fmt::Display for Step {
+impl fmt::Display for ConnectStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting => f.write_str("nobody was called yet"),

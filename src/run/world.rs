@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::circuit::{Attempt, Circuits};
 use super::posh;
-use super::progress::{Progress, Step};
+use super::progress::{ConnectStep, Progress};
 use super::ways::{self, WayOut, WaysOut};
 use super::{
     BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, Outside, RemainingCandidates,
@@ -299,7 +299,7 @@ impl Way {
     async fn go(&mut self, candidate: AddressChoice) -> Result<Connected, Failure> {
         let mut failure = Failure::from(Reason::RemoteUnreachable);
         if let AddressChoice::Elsewhere(host, port) = &candidate {
-            self.progress.at(Step::LookingUp);
+            self.progress.at(ConnectStep::LookingUp);
             match self.inner.params.resolver.host(host, *port, self.share()).await {
                 Ok(addresses) => {
                     let place = |address| Place {
@@ -332,7 +332,7 @@ impl Way {
                 };
             }
             if matches!(self.destination, Destination::World { .. }) {
-                self.progress.at(Step::LookingUp);
+                self.progress.at(ConnectStep::LookingUp);
             }
             match self.places().await {
                 Ok(places) => self.left = Some(places),
@@ -404,7 +404,7 @@ impl Way {
         };
         let addresses: Vec<SocketAddr> =
             places.iter().filter(|place| !ours(place)).map(|place| place.address).collect();
-        self.progress.at(Step::calling(&addresses));
+        self.progress.at(ConnectStep::calling(&addresses));
         let begun = now();
         let dialled = self.dial(&addresses, within).await;
         self.spent += now().saturating_duration_since(begun);
@@ -457,7 +457,7 @@ impl Way {
             }
             TlsMode::Direct => {
                 let published = place.published;
-                self.progress.at(Step::Securing(address));
+                self.progress.at(ConnectStep::Securing(address));
                 let towards = Towards { from, target, published: Arc::clone(&published), posh, via };
                 let (mut local, mut secured) =
                     (local, self.inner.connect_tls(io, &towards, Mode::Direct).await);

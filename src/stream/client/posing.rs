@@ -83,22 +83,22 @@ pub enum Posing {
     /// No connection yet.
     Dialling,
     /// The header is in; features are due.
-    Featuring(Step),
+    Featuring(OpeningStep),
     /// The login. Boxed: it holds much, and soon is over.
     Login(Box<LoggingIn>),
     /// Our header is out; the response header is due.
-    Opening(Step),
+    Opening(OpeningStep),
 }
 
 /// A step of the opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Step {
+pub struct OpeningStep {
     deadline: Instant,
     /// The login was granted.
     granted: bool,
 }
 
-impl Step {
+impl OpeningStep {
     /// Whether nothing of the client's was said yet.
     pub fn is_first(&self) -> bool {
         !self.granted
@@ -166,7 +166,7 @@ impl Posing {
                     return broken();
                 }
                 let deadline = now + terms.step_time;
-                Ok((Self::Featuring(Step { deadline, ..step }), Vec::new()))
+                Ok((Self::Featuring(OpeningStep { deadline, ..step }), Vec::new()))
             }
             (Self::Opening(_) | Self::Featuring(_), Input::Expired) => {
                 Err(Fault::closed(Reason::BackendFault))
@@ -234,7 +234,7 @@ fn open(terms: &Terms, granted: bool, mut effects: Vec<Effect>, now: Instant) ->
     // STR-15: no `from`; who it is the server learns in the login.
     let header = opening(None, Some(terms.to.as_str()), None, terms.language.as_deref());
     effects.push(Effect::Send(header.into()));
-    (Posing::Opening(Step { deadline: now + terms.step_time, granted }), effects)
+    (Posing::Opening(OpeningStep { deadline: now + terms.step_time, granted }), effects)
 }
 
 fn featured(terms: &Terms, granted: bool, tree: &Element) -> Stepped {
@@ -307,7 +307,7 @@ fn succeeded(terms: &Terms, wants: Wants, tree: &Element, now: Instant) -> Stepp
     let (next, granted) = match (bound, resumed) {
         (false, false) => {
             let deadline = now + terms.step_time;
-            (Posing::Featuring(Step { deadline, granted: true }), Granted::Open(own))
+            (Posing::Featuring(OpeningStep { deadline, granted: true }), Granted::Open(own))
         }
         // XEP-0388 2.6: features follow. COMPAT: ejabberd 24.12 writes none behind a resumption, Prosody 13 writes them behind
         // what waited there; so stanzas may pass, and features may come.
