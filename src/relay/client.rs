@@ -39,7 +39,7 @@ pub(super) struct Client {
     near: Life<Serving>,
     /// The client towards the server, once that is called.
     far: Life<Posing>,
-    terms: Option<posing::Terms>,
+    terms: Option<posing::PosingParams>,
     address: std::net::IpAddr,
     secured: Option<Secured>,
     /// Whom its certificate lets in, where it is asked for one.
@@ -314,7 +314,7 @@ impl Step<'_, '_> {
         };
         let step_time = self.turn.home.timeouts.header;
         let language = self.client.languages.0.clone().filter(|tag| is_language(tag));
-        self.client.terms = Some(posing::Terms { to: domain.clone(), language, rules, step_time });
+        self.client.terms = Some(posing::PosingParams { to: domain.clone(), language, rules, step_time });
         self.client.far = Life::Open(Posing::Dialling);
         self.turn.push(Effect::Connect(FAR, Destination::Client(domain)));
     }

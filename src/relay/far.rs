@@ -25,7 +25,7 @@ use crate::policy::{Identity, Tls, Verdict};
 use crate::reason::{Direction, Facing, Outcome, Reason, Why};
 use crate::stream::dane::Dane;
 use crate::stream::fault::Due;
-use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
+use crate::stream::initiating::{self, Errand, Established, Initiating, InitiatingParams};
 use crate::stream::management::{Manage, Managed, Taken};
 use crate::stream::{KeyAnswer, Method, Pair, Proof, Secured};
 use crate::xml::{Frame, RefusedStanza, Token};
@@ -34,7 +34,7 @@ use crate::xml::{Frame, RefusedStanza, Token};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Far {
     id: FarId,
-    terms: Terms,
+    terms: InitiatingParams,
     life: Life<Initiating>,
     /// How the pair stands there, if it does.
     stands: Option<Stands>,
@@ -155,7 +155,7 @@ impl Far {
             Errand::Speak(pair) => turn.outbound(pair, Identity::Dialback, Tls::None, None).is_allow(),
             Errand::Ask(check) => turn.inbound(&check.pair, Identity::Dialback, None, None).is_allow(),
         };
-        let terms = Terms {
+        let terms = InitiatingParams {
             facing,
             clear: facing == Facing::Public && clear(),
             errand,

@@ -69,7 +69,7 @@ impl Errand {
 
 /// What an initiating entity is for its whole life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Terms {
+pub struct InitiatingParams {
     /// Which network it looks at.
     pub facing: Facing,
     /// What it is for.
@@ -269,7 +269,7 @@ impl Initiating {
     ///
     /// # Errors
     /// The end of the stream.
-    pub fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
+    pub fn step(self, terms: &InitiatingParams, keys: &Keyring, input: Input, now: Instant) -> Stepped {
         match self {
             Self::Dialling => dialled(terms, input, now),
             Self::Opening(state) => state.step(terms, keys, input, now),
@@ -366,7 +366,7 @@ impl Initiating {
     }
 }
 
-fn dialled(terms: &Terms, input: Input, now: Instant) -> Stepped {
+fn dialled(terms: &InitiatingParams, input: Input, now: Instant) -> Stepped {
     match input {
         Input::Connected(secured) => Ok(open(terms, Line { secured, ..Line::default() }, Vec::new(), now)),
         Input::Expired => Err(Fault::silent(Reason::RemoteUnreachable)),
@@ -375,7 +375,7 @@ fn dialled(terms: &Terms, input: Input, now: Instant) -> Stepped {
 }
 
 impl Opening {
-    fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
+    fn step(self, terms: &InitiatingParams, keys: &Keyring, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Header(header) => {
                 let id = header.id.unwrap_or_default();
@@ -406,7 +406,7 @@ impl Opening {
 }
 
 impl Featuring {
-    fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
+    fn step(self, terms: &InitiatingParams, keys: &Keyring, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) if frame.is(names::STREAMS, "features") => {
                 let offered = features::read(&frame.tree());
@@ -419,7 +419,7 @@ impl Featuring {
         }
     }
 
-    fn offered(self, terms: &Terms, keys: &Keyring, offered: Offered, now: Instant) -> Stepped {
+    fn offered(self, terms: &InitiatingParams, keys: &Keyring, offered: Offered, now: Instant) -> Stepped {
         let Self { mut line, id, dialback, .. } = self;
         if line.secured.is_none() && (offered.starttls || !terms.clear) {
             // TLS-08: STARTTLS is tried even where a stranger may have cut it out of the features.
@@ -452,7 +452,7 @@ impl Featuring {
 }
 
 impl Authenticating {
-    fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
+    fn step(self, terms: &InitiatingParams, keys: &Keyring, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) if frame.is(names::SASL, "success") => {
                 let line = Line { authenticated: true, ..self.line };

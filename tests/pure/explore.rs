@@ -21,7 +21,7 @@ use essence::hash;
 use gatehouse::policy::Federation;
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side};
-use gatehouse::stream::initiating::{self, Errand, Initiating, Terms};
+use gatehouse::stream::initiating::{self, Errand, Initiating, InitiatingParams};
 use gatehouse::stream::management::{Count, Manage, Taken};
 use gatehouse::stream::receiving::{
     self, Claim, ClaimBasis, Receiving, ReceivingParams, Ruling, ServerOffer, Vouch,
@@ -101,11 +101,11 @@ fn receiving_graph(
 
 // -- the initiating machine, completely
 
-fn terms() -> Vec<Terms> {
+fn terms() -> Vec<InitiatingParams> {
     let whom = pair("hall.example", "friend.example");
     let speak = Errand::Speak(whom.clone());
     let ask = Errand::Ask(KeyCheck { pair: whom.reversed(), stream: "i".into(), key: "k1".into() });
-    let terms = |facing, errand: &Errand, clear, external, manage: &Manage| Terms {
+    let terms = |facing, errand: &Errand, clear, external, manage: &Manage| InitiatingParams {
         facing,
         errand: errand.clone(),
         clear,
@@ -127,7 +127,7 @@ fn terms() -> Vec<Terms> {
 
 /// Walks the whole graph for each kind of errand and shows every edge; gives the states.
 fn initiating_graph(
-    mut look: impl FnMut(&Terms, &Initiating, &initiating::Input, &initiating::Stepped),
+    mut look: impl FnMut(&InitiatingParams, &Initiating, &initiating::Input, &initiating::Stepped),
 ) -> HashSet<Initiating> {
     let now = Instant::now();
     let keys = Keyring::new(b"secret");

@@ -21,7 +21,7 @@ use crate::stream::fault::Fault;
 
 /// What the stream is opened for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Terms {
+pub struct PosingParams {
     /// The hosted domain.
     pub to: Domain,
     /// The `xml:lang` of the client's stream, in which its server then speaks (C2S-02).
@@ -151,7 +151,7 @@ impl Posing {
     ///
     /// # Errors
     /// The end of the stream.
-    pub fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
+    pub fn step(self, terms: &PosingParams, input: Input, now: Instant) -> Stepped {
         match (self, input) {
             (Self::Dialling, Input::Connected) => Ok(open(terms, false, Vec::new(), now)),
             (Self::Dialling, _) => Err(Fault::silent(Reason::Internal)),
@@ -230,14 +230,19 @@ impl Posing {
 }
 
 /// Sends our header; the response header is due.
-fn open(terms: &Terms, granted: bool, mut effects: Vec<Effect>, now: Instant) -> (Posing, Vec<Effect>) {
+fn open(
+    terms: &PosingParams,
+    granted: bool,
+    mut effects: Vec<Effect>,
+    now: Instant,
+) -> (Posing, Vec<Effect>) {
     // STR-15: no `from`; who it is the server learns in the login.
     let header = opening(None, Some(terms.to.as_str()), None, terms.language.as_deref());
     effects.push(Effect::Send(header.into()));
     (Posing::Opening(OpeningStep { deadline: now + terms.step_time, granted }), effects)
 }
 
-fn featured(terms: &Terms, granted: bool, tree: &Element) -> Stepped {
+fn featured(terms: &PosingParams, granted: bool, tree: &Element) -> Stepped {
     let offer = match granted {
         false => features::before_login(tree, &terms.rules),
         true => features::after_login(tree, &terms.rules),
@@ -250,7 +255,7 @@ fn featured(terms: &Terms, granted: bool, tree: &Element) -> Stepped {
     Ok((next, vec![Effect::Offered(offer)]))
 }
 
-fn heard_in_login(terms: &Terms, mut login: LoggingIn, frame: &Frame, now: Instant) -> Stepped {
+fn heard_in_login(terms: &PosingParams, mut login: LoggingIn, frame: &Frame, now: Instant) -> Stepped {
     if login.registering.as_ref().is_some_and(|id| answers(frame, id)) {
         login.registering = None;
         let word = Effect::Word(Word::Registered, frame.octets().clone());
@@ -286,7 +291,7 @@ fn heard_in_login(terms: &Terms, mut login: LoggingIn, frame: &Frame, now: Insta
 }
 
 /// C2S-13, C2S-19: a SASL2 success says who the client is, and what came with the login.
-fn succeeded(terms: &Terms, wants: Wants, tree: &Element, now: Instant) -> Stepped {
+fn succeeded(terms: &PosingParams, wants: Wants, tree: &Element, now: Instant) -> Stepped {
     let data = tree.child(names::SASL2, "additional-data");
     if data.is_some_and(|data| login::payload(data).is_err()) {
         return broken();
@@ -322,7 +327,7 @@ fn succeeded(terms: &Terms, wants: Wants, tree: &Element, now: Instant) -> Stepp
     Ok((next, vec![Effect::Word(Word::Success(granted), octets.into())]))
 }
 
-fn heard_in_binding(terms: &Terms, asked: AfterLogin, frame: &Frame) -> Stepped {
+fn heard_in_binding(terms: &PosingParams, asked: AfterLogin, frame: &Frame) -> Stepped {
     let head = frame.head();
     let manages = is_management(frame);
     let (next, word, octets) = match asked {
@@ -355,7 +360,7 @@ fn heard_in_binding(terms: &Terms, asked: AfterLogin, frame: &Frame) -> Stepped 
     Ok((next, vec![Effect::Word(word, octets)]))
 }
 
-fn heard_when_bound(terms: &Terms, due: bool, frame: Frame) -> Stepped {
+fn heard_when_bound(terms: &PosingParams, due: bool, frame: Frame) -> Stepped {
     let head = frame.head();
     // C2S-13: who the client is was said, and policed by that; jabberd2 binds one stream to several addresses if asked.
     if binds_anew(&frame) {

@@ -11,15 +11,15 @@ use super::super::keyring::Keyring;
 use super::super::management::{self, Word};
 use super::super::{KeyAnswer, KeyCheck, dialback, fault, features};
 use super::{
-    Awaiting, Counts, Effect, Errand, Initiating, Input, Line, MAX_UNASKED, Standing, Stepped, Terms,
-    ended_by, send, stand,
+    Awaiting, Counts, Effect, Errand, Initiating, InitiatingParams, Input, Line, MAX_UNASKED, Standing,
+    Stepped, ended_by, send, stand,
 };
 use crate::reason::{Cause, Facing, Reason, StanzaCondition};
 use crate::xml::{CLOSE, Frame, Kind, names};
 
 /// Dialback: the key or the question goes out (DB-50, DB-23, DB-60).
 pub(super) fn prove(
-    terms: &Terms,
+    terms: &InitiatingParams,
     keys: &Keyring,
     line: Line,
     id: String,
@@ -109,7 +109,7 @@ impl Repeat {
 }
 
 impl Awaiting {
-    pub(super) fn step(mut self, terms: &Terms, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(mut self, terms: &InitiatingParams, input: Input, now: Instant) -> Stepped {
         let frame = match input {
             Input::Element(frame) if frame.head().kind() != Kind::Other => {
                 return Err(Fault::told(Reason::NotAuthorized, b""));

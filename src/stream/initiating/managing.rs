@@ -7,7 +7,9 @@ use super::super::dialback;
 use super::super::fault::Fault;
 use super::super::features::Offered;
 use super::super::management::{self, Count, Manage, Managed, Taken, Word};
-use super::{Counts, Effect, Established, Initiating, Input, Line, Standing, Stepped, Terms, ended_by, send};
+use super::{
+    Counts, Effect, Established, Initiating, InitiatingParams, Input, Line, Standing, Stepped, ended_by, send,
+};
 use crate::reason::{Cause, Reason};
 use crate::xml::Kind;
 
@@ -26,7 +28,7 @@ pub struct Managing {
 
 /// The pair stands: at once, or when it is known how the other side counts.
 pub(super) fn stand(
-    terms: &Terms,
+    terms: &InitiatingParams,
     line: Line,
     external: bool,
     offered: Offered,
@@ -59,7 +61,7 @@ fn established(
 }
 
 impl Managing {
-    pub(super) fn step(mut self, terms: &Terms, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(mut self, terms: &InitiatingParams, input: Input, now: Instant) -> Stepped {
         let frame = match input {
             // SM-08: the pair stands, and whoever was told that he may answers at once. What comes before counting begins is not counted.
             Input::Element(frame) if self.line.bidi && frame.head().kind() != Kind::Other => {

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use super::super::fault::{self, Fault};
 use super::super::opening;
-use super::{Effect, Initiating, Input, Line, Opening, Requesting, Stepped, Terms, Upgrading};
+use super::{Effect, Initiating, InitiatingParams, Input, Line, Opening, Requesting, Stepped, Upgrading};
 use crate::reason::{Cause, Facing, Reason};
 use crate::xml::{Frame, names};
 
 impl Requesting {
-    pub(super) fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(self, terms: &InitiatingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) if frame.is(names::TLS, "proceed") => {
                 let upgrading = Upgrading { line: self.line, deadline: now + terms.step_time };
@@ -34,7 +34,7 @@ impl Requesting {
 }
 
 impl Upgrading {
-    pub(super) fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(self, terms: &InitiatingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Secured(secured) => {
                 // TLS-06: features, from and id learned before TLS are forgotten.
@@ -49,7 +49,7 @@ impl Upgrading {
 
 /// Sends our header; the response header is due.
 pub(super) fn open(
-    terms: &Terms,
+    terms: &InitiatingParams,
     line: Line,
     mut effects: Vec<Effect>,
     now: Instant,

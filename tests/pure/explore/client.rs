@@ -111,7 +111,7 @@ fn serving_graph(mut look: impl FnMut(&Serving, &serving::Input, &serving::Stepp
 
 fn posing_graph(mut look: impl FnMut(&Posing, &posing::Input, &posing::Stepped)) -> HashSet<Posing> {
     let now = Instant::now();
-    let terms = posing::Terms {
+    let terms = posing::PosingParams {
         to: domain("hall.example"),
         language: None,
         rules: rules(),
