@@ -21,7 +21,7 @@ mod together;
 mod turns;
 mod valve;
 
-pub use arrivals::{Arrivals, Line, Params, Threshold, Ticket};
+pub use arrivals::{ArrivalTicket, Arrivals, Line, Params, Threshold};
 pub use callbacks::{Callback, Callbacks};
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::entrance::Entrance;
 use super::known::Known;
 use super::seldom::Seldom;
-use crate::limit::{Line, Stranger, Strangers, Threshold, Ticket};
+use crate::limit::{ArrivalTicket, Line, Stranger, Strangers, Threshold};
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
@@ -183,7 +183,7 @@ impl Entrance {
     fn settle(
         &self,
         strangers: &Arc<Strangers>,
-        (ticket, mut threshold): (Ticket, Threshold),
+        (ticket, mut threshold): (ArrivalTicket, Threshold),
         address: IpAddr,
     ) -> Result<Entry, Reason> {
         if self.door == Door::Inside {
@@ -363,9 +363,9 @@ enum Entry {
     /// Behind a proxy: not counted yet.
     Behind,
     /// It has a place.
-    In(Ticket, Option<Stranger>),
+    In(ArrivalTicket, Option<Stranger>),
     /// It waits for one.
-    Waits(Ticket, Line),
+    Waits(ArrivalTicket, Line),
 }
 
 /// A connection that is in, for as long as this lives.
@@ -373,11 +373,11 @@ enum Entry {
 struct OpenConnection {
     metrics: Arc<Metrics>,
     door: Door,
-    _ticket: Ticket,
+    _ticket: ArrivalTicket,
 }
 
 impl OpenConnection {
-    fn new(metrics: Arc<Metrics>, door: Door, ticket: Ticket) -> Self {
+    fn new(metrics: Arc<Metrics>, door: Door, ticket: ArrivalTicket) -> Self {
         metrics.opened(door);
         Self { metrics, door, _ticket: ticket }
     }

@@ -92,7 +92,11 @@ impl Arrivals {
     ///
     /// # Errors
     /// [`Reason::TooManyConnections`], [`Reason::TooManyAttempts`] (both for this network), [`Reason::Overload`].
-    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<(Ticket, Threshold), Reason> {
+    pub fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<(ArrivalTicket, Threshold), Reason> {
         let network = Network::of(address);
         let mut networks = held(&self.networks);
         networks.now = self.nanos(now);
@@ -111,7 +115,7 @@ impl Arrivals {
     ///
     /// # Errors
     /// [`Reason::TooManyConnections`] when there is no room in line, [`Reason::Overload`].
-    pub fn line_up(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<(Ticket, Line), Reason> {
+    pub fn line_up(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<(ArrivalTicket, Line), Reason> {
         let network = Network::of(address);
         let (grant, granted) = oneshot::channel();
         let mut networks = held(&self.networks);
@@ -141,12 +145,12 @@ impl Arrivals {
         Ok(Known { unproven: known.unproven + 1, full, ..known })
     }
 
-    fn ticket(&self) -> Result<Ticket, Reason> {
+    fn ticket(&self) -> Result<ArrivalTicket, Reason> {
         if self.total.fetch_add(1, Ordering::Relaxed) >= self.params.total {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Reason::Overload);
         }
-        Ok(Ticket { total: Arc::clone(&self.total) })
+        Ok(ArrivalTicket { total: Arc::clone(&self.total) })
     }
 
     /// Gives the first of a network's line what places there are.
@@ -196,11 +200,11 @@ impl Networks {
 
 /// The place of one connection in the count of all.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct ArrivalTicket {
     total: Arc<AtomicU32>,
 }
 
-impl Drop for Ticket {
+impl Drop for ArrivalTicket {
     fn drop(&mut self) {
         self.total.fetch_sub(1, Ordering::Relaxed);
     }

@@ -24,7 +24,7 @@ fn an_office_of_five_hundred_comes_back_within_a_minute_with_the_defaults() {
         let now = start + Duration::from_millis(100 * tick);
         // A login takes a second.
         while coming.first().is_some_and(|(since, _, _)| now - *since >= Duration::from_secs(1)) {
-            let (_, ticket, mut threshold): (Instant, Ticket, Threshold) = coming.remove(0);
+            let (_, ticket, mut threshold): (Instant, ArrivalTicket, Threshold) = coming.remove(0);
             threshold.prove();
             inside.push((ticket, threshold));
             last = now;

@@ -102,7 +102,7 @@ pub type FoundSession = (Left, Domain, Remains);
 
 /// A stream that stands, for as long as this lives.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct SessionTicket {
     sessions: Arc<Sessions>,
     id: String,
 }
@@ -119,10 +119,10 @@ enum Claim {
 
 impl Sessions {
     /// A stream of this domain is counted under this name.
-    pub fn begins(self: &Arc<Self>, id: String, owner: Domain, tell: Teller<Order>) -> Ticket {
+    pub fn begins(self: &Arc<Self>, id: String, owner: Domain, tell: Teller<Order>) -> SessionTicket {
         let session = Session { owner, life: Life::Stands(tell, false) };
         self.held().by_id.insert(id.clone(), session);
-        Ticket { sessions: Arc::clone(self), id }
+        SessionTicket { sessions: Arc::clone(self), id }
     }
 
     /// Waits until the stream of that name has broken, if it still stands, and takes its session: what it has left, and whose it was.
@@ -183,7 +183,7 @@ impl Sessions {
     }
 }
 
-impl Ticket {
+impl SessionTicket {
     /// The stream broke and has left this; that is remembered until then, among so many at most.
     pub fn broke(self, left: Left, until: Instant, most: usize, remains: Remains) {
         let mut all = self.sessions.held();
@@ -206,7 +206,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for SessionTicket {
     fn drop(&mut self) {
         let mut all = self.sessions.held();
         if all.by_id.get(&self.id).is_some_and(|session| matches!(session.life, Life::Stands(..))) {

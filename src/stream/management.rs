@@ -63,14 +63,14 @@ pub enum Count {
     #[default]
     Off,
     /// From nothing, and the session may be gone on with by this.
-    Anew(Option<Ticket>),
+    Anew(Option<ResumableSession>),
     /// From so many, that it had taken of the session before.
     Resumed(u32),
 }
 
 /// By what a session may be gone on with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket {
+pub struct ResumableSession {
     /// Its name.
     pub id: String,
     /// For how long after its stream broke; none where that was not told.
@@ -87,7 +87,7 @@ pub enum Word {
     /// Counting is asked for; the session should outlive its stream.
     Enable(bool),
     /// Counting begins.
-    Enabled(Option<Ticket>),
+    Enabled(Option<ResumableSession>),
     /// It does not, or the session is not there; of which so many had been taken, where that is known.
     Failed(Option<u32>),
     /// The session of this name is to go on; so many of ours were taken.
@@ -116,7 +116,7 @@ pub fn read(frame: &Frame) -> Word {
         "enable" => Word::Enable(wanted()),
         "enabled" => {
             let most = || number("max").map(|seconds| Duration::from_secs(seconds.into()));
-            Word::Enabled(named("id").filter(|_| wanted()).map(|id| Ticket { id, most: most() }))
+            Word::Enabled(named("id").filter(|_| wanted()).map(|id| ResumableSession { id, most: most() }))
         }
         "failed" => Word::Failed(number("h")),
         "resume" => named("previd").zip(number("h")).map_or(Word::Unreadable, |(id, h)| Word::Resume(id, h)),

@@ -15,14 +15,14 @@ use super::super::{Effect, FarId, Home, Passing, Side};
 use super::Courier;
 use crate::filter::PairRoute;
 use crate::reason::{Class, Reason, Why};
-use crate::stream::management::{self, Count, Manage, Managed, Taken, Ticket, Unacknowledged};
+use crate::stream::management::{self, Count, Manage, Managed, ResumableSession, Taken, Unacknowledged};
 use crate::xml::Kind;
 
 /// What the peer counts of what it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Session {
     /// By what it may be gone on with.
-    ticket: Option<Ticket>,
+    ticket: Option<ResumableSession>,
     unacknowledged: Unacknowledged,
     /// What came back of the peer, and was taken, until its stream broke (XEP-0288).
     taken: Taken,

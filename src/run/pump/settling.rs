@@ -13,7 +13,7 @@ use super::super::cargo::Cargo;
 use super::super::inbox::Teller;
 use super::super::leg::Leg;
 use super::super::registry::Order;
-use super::super::sessions::{FoundSession, Given, Remains, Sessions, Ticket};
+use super::super::sessions::{FoundSession, Given, Remains, SessionTicket, Sessions};
 use super::fars::Fars;
 use crate::jid::Domain;
 use crate::relay::{FarId, Input, Left};
@@ -43,7 +43,7 @@ struct Counting {
     /// What couriers were given of it, and how far that came.
     carried: Given,
     /// Its place among those that may be gone on with.
-    ticket: Option<Ticket>,
+    ticket: Option<SessionTicket>,
     /// The session of another is looked for, to be gone on with here.
     resuming: Option<Later<Option<FoundSession>>>,
     /// It goes on where another broke that still has something to deliver: until then nothing is read.
@@ -70,7 +70,7 @@ impl Mark {
 
 impl Settling {
     /// The near leg is counted from here on, and may be gone on with, if there is a ticket for that.
-    pub(in crate::run) fn begin(&mut self, ticket: Option<Ticket>) {
+    pub(in crate::run) fn begin(&mut self, ticket: Option<SessionTicket>) {
         self.counting.get_or_insert_default().ticket = ticket;
     }
 
