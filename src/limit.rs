@@ -28,7 +28,7 @@ pub use logins::{Leave, Logins, Params as LoginParams};
 pub use logins_shared::{Digests, LoginOutcome};
 pub use proven::{Params as ProvenParams, Proven, ProvenSlot};
 pub use registrations::Registrations;
-pub use rota::{Rota, RotaParams, Seat, Seated, Used};
+pub use rota::{LastUsed, Rota, RotaParams, Seat, Seated};
 pub use senders::{Params as SenderParams, Senders, Tally};
 pub use strangers::{Room, Stranger, Strangers, Welcome};
 pub use together::Counts;

@@ -38,9 +38,9 @@ pub struct Seat(u64);
 
 /// When a stream was used last: told by whoever writes on it, read where somebody must give way.
 #[derive(Clone, Debug, Default)]
-pub struct Used(Arc<AtomicU64>);
+pub struct LastUsed(Arc<AtomicU64>);
 
-impl Used {
+impl LastUsed {
     /// So many milliseconds after some moment that is the same for all.
     pub fn at(&self, millis: u64) {
         self.0.store(millis, Ordering::Relaxed);
@@ -79,7 +79,7 @@ pub struct Rota<P> {
 struct Holder<P> {
     domain: Box<str>,
     pair: P,
-    used: Used,
+    used: LastUsed,
     /// Since when it stands; none: it is being set up.
     stood: Option<Instant>,
     asked: bool,
@@ -166,7 +166,7 @@ impl<P: Clone + Eq + Hash> Rota<P> {
     }
 
     /// When the stream of this seat was used last.
-    pub fn used(&self, seat: Seat) -> Option<Used> {
+    pub fn used(&self, seat: Seat) -> Option<LastUsed> {
         self.held.get(&seat).map(|holder| holder.used.clone())
     }
 
@@ -213,7 +213,7 @@ impl<P: Clone + Eq + Hash> Rota<P> {
             *self.counts.entry(domain.clone()).or_default() += 1;
             self.reorder(&domain);
             self.setting_up += 1;
-            let holder = Holder { domain, pair, used: Used::default(), stood: None, asked: false };
+            let holder = Holder { domain, pair, used: LastUsed::default(), stood: None, asked: false };
             self.held.insert(seat, holder);
             seated.granted.push(seat);
         }

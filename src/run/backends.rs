@@ -16,7 +16,7 @@ use super::inbox::Teller;
 use super::registry::Order;
 use super::{Later, now};
 use crate::jid::Domain;
-use crate::limit::{Rota, RotaParams, Seat, Seated, Used};
+use crate::limit::{LastUsed, Rota, RotaParams, Seat, Seated};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::Reason;
 use crate::relay::FarId;
@@ -184,7 +184,7 @@ pub struct BackendSlot {
     backend: Arc<Backend>,
     seat: Seat,
     /// Once the stream stands.
-    used: Option<Used>,
+    used: Option<LastUsed>,
 }
 
 impl BackendSlot {
