@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 
 pub use self::record::{
-    ChangeFate, Gone, KnownFace, Look, Named, Peer, PeerChange, SettledPeer, Sight, Waiting,
+    ChangeFate, Gone, KnownFace, Look, Named, Peer, PeerChange, SettledPeer, Sight, WaitingFace,
 };
 use crate::jid::Domain;
 use crate::policy::{Faces, KeyDigest, Known};

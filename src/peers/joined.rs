@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::record::{ChangeFate, Gone, KnownFace, Look, Peer, PeerChange, Waiting, order};
+use super::record::{ChangeFate, Gone, KnownFace, Look, Peer, PeerChange, WaitingFace, order};
 use crate::policy::{Face, compare};
 
 /// What both know of one face.
@@ -64,7 +64,7 @@ impl Peer {
                 }
                 let (at, times) = met.kept_out.unwrap_or((met.last, 0));
                 let (look, first, last) = (met.look, met.first, met.last.max(at));
-                joined.waiting.push(Waiting { look, what: Vec::new(), first, last, times });
+                joined.waiting.push(WaitingFace { look, what: Vec::new(), first, last, times });
             }
         }
         let known: Vec<Face> = joined.faces.iter().map(|seen| seen.look.face.clone()).collect();
@@ -95,7 +95,7 @@ impl Peer {
                     met.passed.iter_mut().skip(side).take(1).for_each(|passed| *passed = Some(*last));
                 });
             }
-            for Waiting { look, first, last, times, .. } in &peer.waiting {
+            for WaitingFace { look, first, last, times, .. } in &peer.waiting {
                 Met::add(&mut all, look, (*first, *last), |met| {
                     met.kept_out = met.kept_out.max(Some((*last, *times)));
                 });

@@ -52,7 +52,7 @@ pub struct Peer {
     /// Networks that it came from, or was reached in.
     pub networks: Vec<String>,
     /// What waits for an operator.
-    pub waiting: Vec<Waiting>,
+    pub waiting: Vec<WaitingFace>,
     /// How often a face came that is not among those that wait, because there is room for no more.
     #[serde(default)]
     pub unheard: u64,
@@ -125,7 +125,7 @@ pub struct Gone {
 /// A face that waits for an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Waiting {
+pub struct WaitingFace {
     /// The face.
     pub look: Look,
     /// What of it is another than before.
@@ -348,7 +348,7 @@ impl Peer {
             self.unheard = self.unheard.saturating_add(1);
             return (Vec::new(), false);
         }
-        let waiting = Waiting { look: look.clone(), what: what.clone(), first: now, last: now, times: 1 };
+        let waiting = WaitingFace { look: look.clone(), what: what.clone(), first: now, last: now, times: 1 };
         self.waiting.push(waiting);
         self.thin();
         (what, true)
@@ -423,8 +423,9 @@ impl Peer {
         let known = |all: &[KnownFace], seen: &KnownFace| {
             all.iter().any(|own| own.look.face.is_like(&seen.look.face) && own.approved >= seen.approved)
         };
-        let waits =
-            |all: &[Waiting], one: &Waiting| all.iter().any(|own| own.look.face.is_like(&one.look.face));
+        let waits = |all: &[WaitingFace], one: &WaitingFace| {
+            all.iter().any(|own| own.look.face.is_like(&one.look.face))
+        };
         self.epoch > other.epoch
             || more(&self.networks, &other.networks, NETWORKS)
             || more(&self.tls, &other.tls, VERSIONS)
