@@ -2,7 +2,7 @@
 
 use super::control::{self, Gateway, PlainArgs};
 use super::{Console, Exit};
-use crate::gateway::protocol::{Request, Word};
+use crate::gateway::protocol::{Disposition, Request};
 
 /// `quarantine ..`
 #[derive(Debug, clap::Subcommand)]
@@ -36,10 +36,10 @@ pub(super) struct SettleArgs {
 
 pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
     let (args, word) = match command {
-        Command::Approve(args) => (args, Word::Approved),
-        Command::Hold(args) => (args, Word::Held),
+        Command::Approve(args) => (args, Disposition::Approved),
+        Command::Hold(args) => (args, Disposition::Held),
         Command::List(args) => return control::ask(args.gateway(), &Request::Quarantine {}, console),
-        Command::Refuse(args) => (args, Word::Refused),
+        Command::Refuse(args) => (args, Disposition::Refused),
     };
     let request = Request::Settle { domain: args.domain.clone(), word, cluster: args.cluster };
     control::ask(&args.gateway, &request, console)

@@ -1,7 +1,7 @@
 //! Who is in quarantine, and what was decided, for people.
 
 use super::Console;
-use crate::gateway::protocol::{Quarantined, Word};
+use crate::gateway::protocol::{Disposition, Quarantined};
 use crate::jid::Domain;
 
 pub(super) fn print(domains: &[Quarantined], console: &mut Console) {
@@ -21,13 +21,13 @@ pub(super) fn print(domains: &[Quarantined], console: &mut Console) {
             one.domain, one.state, one.since, one.last, one.refused
         ));
     }
-    let waiting = domains.iter().filter(|one| one.state == Word::Held.label()).count();
+    let waiting = domains.iter().filter(|one| one.state == Disposition::Held.label()).count();
     console.line(format_args!("{} domains, {waiting} of them in quarantine", domains.len()));
 }
 
 pub(super) fn print_settled(
     domain: &str,
-    word: Word,
+    word: Disposition,
     (seen, pairs): (bool, usize),
     overruled: Option<&str>,
     console: &mut Console,
@@ -43,9 +43,9 @@ pub(super) fn print_settled(
         return;
     }
     match word {
-        Word::Approved => console.line(format_args!("{party}: out of quarantine")),
-        Word::Held => console.line(format_args!("{party}: in quarantine again")),
-        Word::Refused => {
+        Disposition::Approved => console.line(format_args!("{party}: out of quarantine")),
+        Disposition::Held => console.line(format_args!("{party}: in quarantine again")),
+        Disposition::Refused => {
             console.line(format_args!("{party}: shut out; {pairs} pairs end"));
         }
     }

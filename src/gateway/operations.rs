@@ -15,7 +15,7 @@ use super::explain::{Explained, Query};
 use super::lifecycle::Lifecycle;
 use super::loud::Loudness;
 use super::named::named;
-use super::protocol::{self, Answer, Fault, Passed, Request, Stream, Word};
+use super::protocol::{self, Answer, Disposition, Fault, Passed, Request, Stream};
 use super::quarantine::Settlement;
 use super::reading::Reading;
 use super::reload::Reloader;
@@ -158,7 +158,7 @@ impl Operations {
         }
     }
 
-    async fn settle(&self, domain: &str, word: Word, (everywhere, uid): (bool, u32)) -> Answer {
+    async fn settle(&self, domain: &str, word: Disposition, (everywhere, uid): (bool, u32)) -> Answer {
         match super::quarantine::settle(&self.tools(), domain, word, uid).await {
             Ok(Settlement { party, seen, pairs, overruled }) => {
                 let cluster = self.passed(everywhere).await;

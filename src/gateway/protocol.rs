@@ -17,7 +17,7 @@ use super::explain::Query;
 pub use super::used::{Shadowed, Unused};
 use crate::config::DumpLine;
 pub use crate::peers::{Named, Peer};
-pub use crate::run::quarantine::Word;
+pub use crate::run::quarantine::Disposition;
 pub use crate::run::refusals::RefusalRecord;
 pub use crate::run::shadow::{Otherwise, Passes, Report};
 pub use crate::status::Snapshot;
@@ -81,7 +81,7 @@ pub enum Request {
         /// A domain; what its registrable part names is meant.
         domain: String,
         /// `approved`, `refused` or `held`.
-        word: Word,
+        word: Disposition,
         /// Have the other nodes that share a store with this one hear of it before the answer.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cluster: bool,
@@ -188,9 +188,9 @@ impl Request {
             Self::Unban { .. } => "unban",
             Self::Bans {} => "bans",
             Self::Quarantine {} => "quarantine",
-            Self::Settle { word: Word::Approved, .. } => "quarantine-approve",
-            Self::Settle { word: Word::Held, .. } => "quarantine-hold",
-            Self::Settle { word: Word::Refused, .. } => "quarantine-refuse",
+            Self::Settle { word: Disposition::Approved, .. } => "quarantine-approve",
+            Self::Settle { word: Disposition::Held, .. } => "quarantine-hold",
+            Self::Settle { word: Disposition::Refused, .. } => "quarantine-refuse",
             Self::Cluster {} => "cluster",
             Self::Reload { plan: false } => "reload",
             Self::Reload { plan: true } => "reload-plan",
@@ -326,7 +326,7 @@ pub enum Answer {
         /// The registrable domain.
         domain: String,
         /// What.
-        word: Word,
+        word: Disposition,
         /// Whether it was seen before.
         seen: bool,
         /// Pairs that end.

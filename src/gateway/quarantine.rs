@@ -14,7 +14,7 @@ use crate::config::settings::Settings;
 use crate::jid::Domain;
 use crate::metrics::Metrics;
 use crate::policy::SettledParties;
-use crate::run::quarantine::{Book, NAME, Party, QuarantineFile, Word};
+use crate::run::quarantine::{Book, Disposition, NAME, Party, QuarantineFile};
 use crate::run::registry::View;
 use crate::run::{Tools, kept};
 use crate::status;
@@ -60,7 +60,7 @@ pub(super) fn publish(tools: &Tools) {
 }
 
 fn show(book: &Book, metrics: &Metrics) {
-    for word in Word::ALL {
+    for word in Disposition::ALL {
         metrics.quarantined(word.label(), book.count(*word));
     }
 }
@@ -134,7 +134,12 @@ pub(super) struct Settlement {
 ///
 /// # Errors
 /// In words, why it cannot be.
-pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) -> Result<Settlement, String> {
+pub(super) async fn settle(
+    tools: &Tools,
+    domain: &str,
+    word: Disposition,
+    uid: u32,
+) -> Result<Settlement, String> {
     let named = named(domain)?;
     let party = named.registrable();
     let policy = tools.registry.policy();
@@ -157,13 +162,13 @@ pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) ->
         None => format!("{}, {}", verdict.outcome, verdict.reason.words()),
     });
     let (seen, before) = (tools.bounds.quarantine.knows(&party), policy.settled().clone());
-    if word == Word::Held && !before.approved.contains(&party) && !before.refused.contains(&party) {
+    if word == Disposition::Held && !before.approved.contains(&party) && !before.refused.contains(&party) {
         return Err(format!(
             "nothing was decided about {party}: `gatehouse quarantine list` shows about whom something was"
         ));
     }
     let mut pairs = 0;
-    if word == Word::Refused {
+    if word == Disposition::Refused {
         let mut refused = before.refused.clone();
         refused.insert(party.clone());
         let under = Arc::new(policy.with_settled(SettledParties { refused, ..before }));

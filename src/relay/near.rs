@@ -18,7 +18,7 @@ use crate::jid::Domain;
 use crate::reason::{Class, Facing, Flow, Reason};
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::fault::{self, Fault};
-use crate::stream::management::{self, Word};
+use crate::stream::management::{self, Nonza};
 use crate::stream::receiving::{self, Claim, Receiving, ReceivingParams};
 use crate::stream::{Certificate, KeyCheck, Method, Pair, Secured, StreamIds};
 use crate::xml::{CLOSE, Frame, Header, Kind, RefusedStanza, Token, names};
@@ -59,7 +59,7 @@ pub(super) enum NearOutcome {
     /// Somebody claims a pair.
     Claim(Claim),
     /// The peer says something about counting.
-    Counting(Word),
+    Counting(Nonza),
     /// The stream hears no more: its error, its closing tag or the end of its connection is behind it.
     Ended(Reason),
     /// A dialback element or a SASL attempt was refused, without a claim.

@@ -25,7 +25,7 @@ use crate::relay::HeldStanza;
 /// What somebody has decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Word {
+pub enum Disposition {
     /// It is treated as if the rule allowed it.
     Approved,
     /// It is in quarantine again, or still.
@@ -34,9 +34,9 @@ pub enum Word {
     Refused,
 }
 
-impl Word {
+impl Disposition {
     /// Every value, for tables and tests.
-    pub const ALL: &'static [Word] = &[Self::Approved, Self::Held, Self::Refused];
+    pub const ALL: &'static [Disposition] = &[Self::Approved, Self::Held, Self::Refused];
 
     /// The metric label, and the word in answers: who is held waits.
     pub const fn label(self) -> &'static str {
@@ -55,7 +55,7 @@ pub struct DispositionRecord {
     /// When, in milliseconds since 1970.
     pub at: i64,
     /// What.
-    pub word: Word,
+    pub word: Disposition,
     /// The user who has said so; none: quiet days have passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -103,8 +103,8 @@ impl Party {
     }
 
     /// How it stands.
-    pub fn word(&self) -> Word {
-        self.decision.map_or(Word::Held, |decision| decision.word)
+    pub fn word(&self) -> Disposition {
+        self.decision.map_or(Disposition::Held, |decision| decision.word)
     }
 
     /// How many quiet days lie behind it at that time.
@@ -115,7 +115,7 @@ impl Party {
     /// Whether so many quiet days, where it is some number of them, lie behind it.
     fn is_ripe(&self, days: Option<u32>, now: i64) -> bool {
         let enough = |days: u32| self.quiet(now) >= usize::try_from(days).unwrap_or(usize::MAX);
-        self.word() == Word::Held && days.is_some_and(enough)
+        self.word() == Disposition::Held && days.is_some_and(enough)
     }
 
     fn calls_itself(&mut self, remote: &str) {
@@ -273,7 +273,7 @@ impl Book {
     ///
     /// # Errors
     /// When there is no room for another.
-    pub fn decide(&self, party: &str, word: Word, uid: u32) -> Result<(), String> {
+    pub fn decide(&self, party: &str, word: Disposition, uid: u32) -> Result<(), String> {
         let now = self.now();
         let mut table = self.table();
         let Some(entry) = table.entry(party, now) else {
@@ -283,7 +283,7 @@ impl Book {
         };
         let at = entry.decision.map_or(now, |before| now.max(before.at.saturating_add(1)));
         entry.decision = Some(DispositionRecord { at, word, uid: Some(uid) });
-        if word != Word::Approved {
+        if word != Disposition::Approved {
             entry.days.clear();
         }
         table.hurried = true;
@@ -316,7 +316,7 @@ impl Book {
             // What its last rule says is known, and tells most of them; only then the policy is asked.
             if party.is_ripe(party.quiet_days, now) && party.is_ripe(asked(name, party), now) {
                 let at = party.decision.map_or(now, |before| now.max(before.at.saturating_add(1)));
-                party.decision = Some(DispositionRecord { at, word: Word::Approved, uid: None });
+                party.decision = Some(DispositionRecord { at, word: Disposition::Approved, uid: None });
                 approved.push(name.clone());
             }
         }
@@ -333,14 +333,14 @@ impl Book {
             let of_word = table.parties.iter().filter(move |(_, party)| party.word() == word);
             of_word.map(|(name, _)| name.clone()).collect()
         };
-        SettledParties { approved: of(Word::Approved), refused: of(Word::Refused) }
+        SettledParties { approved: of(Disposition::Approved), refused: of(Disposition::Refused) }
     }
 
     /// All of them: those that wait first, then by when they were seen last.
     pub fn all(&self) -> Vec<(Box<str>, Party)> {
         let mut all: Vec<_> =
             self.table().parties.iter().map(|(name, party)| (name.clone(), party.clone())).collect();
-        let rank = |party: &Party| (party.word() != Word::Held, std::cmp::Reverse(party.last));
+        let rank = |party: &Party| (party.word() != Disposition::Held, std::cmp::Reverse(party.last));
         all.sort_by(|(one, a), (other, b)| rank(a).cmp(&rank(b)).then_with(|| one.cmp(other)));
         all
     }
@@ -356,7 +356,7 @@ impl Book {
     }
 
     /// How many are in this state.
-    pub fn count(&self, word: Word) -> usize {
+    pub fn count(&self, word: Disposition) -> usize {
         self.table().parties.values().filter(|party| party.word() == word).count()
     }
 

@@ -88,10 +88,10 @@ fn quiet_days_let_somebody_out_and_a_loud_one_begins_anew() {
     assert!(book.settled().approved.contains("new.com"));
     assert!(book.ripen_at(TODAY + 15 * day).is_empty(), "it is said once");
     // What an operator says holds, and begins the count anew.
-    book.decide("new.com", Word::Held, 7).unwrap();
+    book.decide("new.com", Disposition::Held, 7).unwrap();
     assert!(book.settled().approved.is_empty());
     assert!(book.ripen_at(TODAY + 16 * day).is_empty());
-    book.decide("new.com", Word::Refused, 7).unwrap();
+    book.decide("new.com", Disposition::Refused, 7).unwrap();
     assert!(sends(20) && sends(21) && sends(22) && sends(23));
     assert!(book.ripen_at(TODAY + 24 * day).is_empty(), "who was refused is not let out by waiting");
 }
@@ -158,8 +158,8 @@ fn it_outlives_a_restart() {
     let (book, bounds) = (Book::default(), bounds(2, Some(3)));
     let sends = |book: &Book, name: &str| book.ask_at(&domain(name), &message(&bounds), TODAY).is_ok();
     assert!(sends(&book, "new.com") && sends(&book, "new.com"));
-    book.decide("good.com", Word::Approved, 7).unwrap();
-    book.decide("bad.com", Word::Refused, 7).unwrap();
+    book.decide("good.com", Disposition::Approved, 7).unwrap();
+    book.decide("bad.com", Disposition::Refused, 7).unwrap();
     let kept = serde_json::to_vec(&book.to_keep().unwrap()).unwrap();
     assert_eq!(book.to_keep(), None, "nothing has changed since");
     let after = Book::default();
@@ -182,7 +182,7 @@ fn it_outlives_a_restart() {
 fn the_table_has_an_end_and_a_flood_is_no_way_around() {
     let (book, bounds) = (Book::default(), bounds(1, None));
     let sends = |name: &str, at| book.ask_at(&domain(name), &message(&bounds), at).is_ok();
-    book.decide("good.com", Word::Approved, 7).unwrap();
+    book.decide("good.com", Disposition::Approved, 7).unwrap();
     assert!(sends("first.com", TODAY));
     for n in 0..MOST + 10 {
         assert!(sends(&format!("d{n}.com"), TODAY + 1));
@@ -192,10 +192,10 @@ fn the_table_has_an_end_and_a_flood_is_no_way_around() {
     // Where all are decided about, nobody makes room, and who finds none sends nothing.
     let names: Vec<_> = book.all().into_iter().map(|(name, _)| name).collect();
     for name in names {
-        book.decide(&name, Word::Refused, 7).unwrap();
+        book.decide(&name, Disposition::Refused, 7).unwrap();
     }
     assert!(!sends("another.com", TODAY + 2));
-    assert!(book.decide("another.com", Word::Approved, 7).unwrap_err().contains("rule"));
+    assert!(book.decide("another.com", Disposition::Approved, 7).unwrap_err().contains("rule"));
 }
 
 /// Both have told each other through the store.
@@ -232,11 +232,11 @@ fn nodes_count_together_and_the_later_decision_holds() {
     assert_eq!(meet(&one, &mut store), Exchanged::default());
     assert_eq!(meet(&two, &mut store), Exchanged::default());
     // A decision holds on both, and one that comes after it, wherever it is made.
-    one.decide("new.com", Word::Approved, 7).unwrap();
+    one.decide("new.com", Disposition::Approved, 7).unwrap();
     assert!(one.is_hurried());
     meet(&one, &mut store);
     assert!(meet(&two, &mut store).settled && two.settled().approved.contains("new.com"));
-    two.decide("new.com", Word::Refused, 8).unwrap();
+    two.decide("new.com", Disposition::Refused, 8).unwrap();
     meet(&two, &mut store);
     assert!(meet(&one, &mut store).settled);
     assert_eq!(one.settled(), two.settled());
@@ -244,7 +244,7 @@ fn nodes_count_together_and_the_later_decision_holds() {
     // A node that was away brings nothing back.
     let away = Book::default();
     let kept = one.to_keep().unwrap();
-    one.decide("new.com", Word::Held, 7).unwrap();
+    one.decide("new.com", Disposition::Held, 7).unwrap();
     meet(&one, &mut store);
     away.recall(kept).unwrap();
     meet(&away, &mut store);
@@ -277,7 +277,7 @@ fn what_cannot_be_is_not_believed() {
 fn who_was_not_seen_for_long_is_forgotten_unless_decided_about() {
     let (book, bounds) = (Book::default(), bounds(1, None));
     assert!(book.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok());
-    book.decide("good.com", Word::Approved, 7).unwrap();
+    book.decide("good.com", Disposition::Approved, 7).unwrap();
     assert!(book.ripen_at(TODAY + FORGOTTEN).is_empty());
     assert!(book.knows("new.com"));
     book.ripen_at(TODAY + FORGOTTEN + 1);

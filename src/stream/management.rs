@@ -79,7 +79,7 @@ pub struct ResumableSession {
 
 /// A word of stream management.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Word {
+pub enum Nonza {
     /// So many stanzas were taken.
     Acknowledged(u32),
     /// How many were taken?
@@ -104,26 +104,28 @@ pub fn is_word(frame: &Frame) -> bool {
 }
 
 /// Reads a word of stream management.
-pub fn read(frame: &Frame) -> Word {
+pub fn read(frame: &Frame) -> Nonza {
     let tree = frame.tree();
     let attr = |name: &str| tree.attr(name);
     let number = |name: &str| attr(name).and_then(|text| text.trim_ascii().parse::<u32>().ok());
     let named = |name: &str| attr(name).filter(|id| !id.is_empty() && id.len() <= LONGEST).map(str::to_owned);
     let wanted = || attr("resume").is_some_and(|text| matches!(text.trim_ascii(), "true" | "1"));
     match frame.head().name() {
-        "a" => number("h").map_or(Word::Unreadable, Word::Acknowledged),
-        "r" => Word::Asked,
-        "enable" => Word::Enable(wanted()),
+        "a" => number("h").map_or(Nonza::Unreadable, Nonza::Acknowledged),
+        "r" => Nonza::Asked,
+        "enable" => Nonza::Enable(wanted()),
         "enabled" => {
             let most = || number("max").map(|seconds| Duration::from_secs(seconds.into()));
-            Word::Enabled(named("id").filter(|_| wanted()).map(|id| ResumableSession { id, most: most() }))
+            Nonza::Enabled(named("id").filter(|_| wanted()).map(|id| ResumableSession { id, most: most() }))
         }
-        "failed" => Word::Failed(number("h")),
-        "resume" => named("previd").zip(number("h")).map_or(Word::Unreadable, |(id, h)| Word::Resume(id, h)),
+        "failed" => Nonza::Failed(number("h")),
+        "resume" => {
+            named("previd").zip(number("h")).map_or(Nonza::Unreadable, |(id, h)| Nonza::Resume(id, h))
+        }
         "resumed" => {
-            named("previd").zip(number("h")).map_or(Word::Unreadable, |(id, h)| Word::Resumed(id, h))
+            named("previd").zip(number("h")).map_or(Nonza::Unreadable, |(id, h)| Nonza::Resumed(id, h))
         }
-        _ => Word::Unreadable,
+        _ => Nonza::Unreadable,
     }
 }
 

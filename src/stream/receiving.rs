@@ -21,7 +21,7 @@ use self::greeting::greeting;
 use self::written::Written;
 use super::dialback::{self, Dialback, Unreadable};
 use super::fault::{self, Fault};
-use super::management::{self, Word};
+use super::management::{self, Nonza};
 use super::{KeyCheck, Pair, Secured, StreamIds, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
@@ -95,7 +95,7 @@ pub enum Effect {
     /// Somebody asks about a key that should be ours.
     Vouch(KeyCheck),
     /// The peer says something about counting.
-    Counting(Word),
+    Counting(Nonza),
     /// A stanza, to be judged against the guard.
     Pass(Frame),
     /// An answer that nobody asked for; it changed nothing (DB-08).

@@ -10,7 +10,7 @@ use crate::relay::{Event, judge};
 use crate::stream::Certificate;
 use crate::stream::client::certified::{self, Account, CertificateTerms, Demand};
 use crate::stream::client::serving::Serving;
-use crate::stream::client::{Granted, Own, Word};
+use crate::stream::client::{Granted, Own, ServerAnswer};
 
 impl Step<'_, '_> {
     /// Under TLS, before anything is offered: whom the certificate lets in at this domain. Nobody guesses a password where a
@@ -34,13 +34,15 @@ impl Step<'_, '_> {
     }
 
     /// Whether the word of the server names the account of the certificate, if it names one. The client has not heard it yet.
-    pub(super) fn is_certified(&self, word: &Word) -> Result<(), Why> {
+    pub(super) fn is_certified(&self, word: &ServerAnswer) -> Result<(), Why> {
         let Some(account) = &self.client.account else { return Ok(()) };
         let granted = self.client.near.machine().and_then(Serving::granted);
         match word {
-            Word::Bound(own) | Word::Success(Granted::Bound(own) | Granted::Open(own)) => account.is(own),
+            ServerAnswer::Bound(own) | ServerAnswer::Success(Granted::Bound(own) | Granted::Open(own)) => {
+                account.is(own)
+            }
             // It names no address: what counts is whose login it is.
-            Word::Resumed => granted.map_or(Ok(()), |own: &Own| account.is(own)),
+            ServerAnswer::Resumed => granted.map_or(Ok(()), |own: &Own| account.is(own)),
             _ => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use crate::stream::LANGUAGE;
 use crate::stream::client::ended::Ending;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
-use crate::stream::client::{Cause, Word};
+use crate::stream::client::{Cause, ServerAnswer};
 use crate::stream::fault::Fault;
 use crate::xml::{CLOSE, Frame, Token};
 
@@ -115,17 +115,17 @@ impl Step<'_, '_> {
         }
     }
 
-    fn word(&mut self, word: Word, octets: Bytes) {
+    fn word(&mut self, word: ServerAnswer, octets: Bytes) {
         if let Err(why) = self.is_certified(&word) {
             return self.uncertified(why);
         }
         self.heed_management(&octets);
         let verdict = match &word {
-            Word::Success(_) => Some((Outcome::Allow, Reason::Allowed)),
+            ServerAnswer::Success(_) => Some((Outcome::Allow, Reason::Allowed)),
             // What the server cannot do is nobody's guess at a password.
-            Word::Failure(Cause::Temporary) => Some((Outcome::Deny, Reason::BackendFault)),
-            Word::Failure(Cause::Way) => Some((Outcome::Deny, Reason::LoginUnfit)),
-            Word::Failure(Cause::Guess) => Some((Outcome::Deny, Reason::SaslRefused)),
+            ServerAnswer::Failure(Cause::Temporary) => Some((Outcome::Deny, Reason::BackendFault)),
+            ServerAnswer::Failure(Cause::Way) => Some((Outcome::Deny, Reason::LoginUnfit)),
+            ServerAnswer::Failure(Cause::Guess) => Some((Outcome::Deny, Reason::SaslRefused)),
             _ => None,
         };
         let tried = self.client.near.machine().and_then(Serving::attempt);
@@ -137,7 +137,7 @@ impl Step<'_, '_> {
         }
         if self.client.near.is_open() {
             self.serve(serving::Input::Word(word, octets));
-        } else if matches!(self.client.near, Life::Parting { .. }) && word == Word::Nonza {
+        } else if matches!(self.client.near, Life::Parting { .. }) && word == ServerAnswer::Nonza {
             self.turn.send(Side::Near, octets);
         }
     }

@@ -17,7 +17,7 @@ use crate::filter::PairRoute;
 use crate::jid::Domain;
 use crate::reason::{Reason, StanzaCondition};
 use crate::stream::StreamIds;
-use crate::stream::management::{self, Word};
+use crate::stream::management::{self, Nonza};
 use crate::xml::Head;
 
 /// What has come on the stream of a peer that has it counted.
@@ -94,21 +94,21 @@ impl Counting {
 }
 
 /// The peer says something about counting.
-pub(super) fn heard(of: &mut Inbound, word: Word, turn: &mut Turn<'_>) {
+pub(super) fn heard(of: &mut Inbound, word: Nonza, turn: &mut Turn<'_>) {
     let (counts, stands) = (of.counting.now.is_some(), of.guard.pairs().iter().any(stands));
     match word {
         // Behind our closing tag nothing is negotiated; what was taken until then counts.
-        Word::Acknowledged(taken) if !of.near.is_live() => kept::acknowledged(of, taken, turn),
+        Nonza::Acknowledged(taken) if !of.near.is_live() => kept::acknowledged(of, taken, turn),
         _ if !of.near.is_live() => {}
-        Word::Enable(_) | Word::Resume(..) if counts || !stands || of.counting.resuming.is_some() => {
+        Nonza::Enable(_) | Nonza::Resume(..) if counts || !stands || of.counting.resuming.is_some() => {
             failed(StanzaCondition::UnexpectedRequest, turn);
         }
-        Word::Enable(wanted) => enable(of, wanted, turn),
+        Nonza::Enable(wanted) => enable(of, wanted, turn),
         // Nothing goes out on a stream that arrived, so nothing can have been taken; but where it goes both ways (SM-08).
-        Word::Acknowledged(taken) if taken > 0 && (counts || stands) && !of.near.is_bidi() => {
+        Nonza::Acknowledged(taken) if taken > 0 && (counts || stands) && !of.near.is_bidi() => {
             of.near_fault(Reason::Miscounted, turn);
         }
-        Word::Resume(id, taken) => {
+        Nonza::Resume(id, taken) => {
             let mut askers: Vec<Domain> = Vec::new();
             for pair in of.guard.pairs().iter().filter(|a| self::stands(a)).map(|a| a.pair()) {
                 if !askers.contains(&pair.sender) {
@@ -118,8 +118,8 @@ pub(super) fn heard(of: &mut Inbound, word: Word, turn: &mut Turn<'_>) {
             of.counting.resuming = Some((id.clone(), taken, turn.now + LOOK));
             turn.push(Effect::Resume(id, taken, askers));
         }
-        Word::Asked if counts => asked(of, turn),
-        Word::Acknowledged(taken) if counts => kept::acknowledged(of, taken, turn),
+        Nonza::Asked if counts => asked(of, turn),
+        Nonza::Acknowledged(taken) if counts => kept::acknowledged(of, taken, turn),
         _ => of.near_fault(Reason::UnsupportedStanzaType, turn),
     }
 }

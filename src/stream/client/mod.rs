@@ -2,7 +2,7 @@
 //!
 //! [`Serving`] is the server towards a client, [`Posing`] the client towards the server inside. That server decides every
 //! login; the two see to it that a client hears and uses only what is on the lists, and that no stanza passes before the
-//! server itself has said who speaks ([`Own`]). What crosses from one to the other is an [`Ask`] or a [`Word`].
+//! server itself has said who speaks ([`Own`]). What crosses from one to the other is an [`Ask`] or a [`ServerAnswer`].
 
 pub mod certified;
 pub mod ended;
@@ -56,7 +56,7 @@ pub struct Wants {
 
 /// What the server said to what the client asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Word {
+pub enum ServerAnswer {
     /// An answer after the login that binds nothing: a refusal, or that to a session of RFC 3921.
     Answered,
     /// The resource is bound.

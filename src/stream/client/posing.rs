@@ -16,7 +16,7 @@ use super::ended::Ending;
 use super::features::{self, ClientOffer, Rules};
 use super::login::{self, Profile};
 use super::signed::{ShownMechanisms, Signed};
-use super::{Ask, Granted, Mechanism, Own, Wants, Word, opening};
+use super::{Ask, Granted, Mechanism, Own, ServerAnswer, Wants, opening};
 use crate::stream::fault::Fault;
 
 /// What the stream is opened for.
@@ -61,7 +61,7 @@ pub enum Effect {
     /// The server has vouched to the client for a list that the client was not shown (CB-09).
     Signed,
     /// A word of the server, as the client may hear it.
-    Word(Word, Bytes),
+    Word(ServerAnswer, Bytes),
     /// A stanza for the client.
     Deliver(Frame),
     /// The server ended its stream with an error.
@@ -258,7 +258,7 @@ fn featured(terms: &PosingParams, granted: bool, tree: &Element) -> Stepped {
 fn heard_in_login(terms: &PosingParams, mut login: LoggingIn, frame: &Frame, now: Instant) -> Stepped {
     if login.registering.as_ref().is_some_and(|id| answers(frame, id)) {
         login.registering = None;
-        let word = Effect::Word(Word::Registered, frame.octets().clone());
+        let word = Effect::Word(ServerAnswer::Registered, frame.octets().clone());
         return Ok((Posing::Login(Box::new(login)), vec![word]));
     }
     let Some((profile, mechanism, wants)) = login.exchange else { return broken() };
@@ -270,7 +270,7 @@ fn heard_in_login(terms: &PosingParams, mut login: LoggingIn, frame: &Frame, now
     match (profile, tree.name.as_str()) {
         (_, "challenge") => {
             let Ok(message) = login::payload(&tree) else { return broken() };
-            let mut effects = vec![Effect::Word(Word::Challenge, octets)];
+            let mut effects = vec![Effect::Word(ServerAnswer::Challenge, octets)];
             if login.shown.signed(profile, mechanism, &message.unwrap_or_default()) == Signed::Other {
                 effects.push(Effect::Signed);
             }
@@ -278,11 +278,11 @@ fn heard_in_login(terms: &PosingParams, mut login: LoggingIn, frame: &Frame, now
         }
         (_, "failure") => {
             login.exchange = None;
-            let effects = vec![Effect::Word(Word::Failure(login::cause(&tree)), octets)];
+            let effects = vec![Effect::Word(ServerAnswer::Failure(login::cause(&tree)), octets)];
             Ok((Posing::Login(Box::new(login)), effects))
         }
         (Profile::Sasl, "success") if login::payload(&tree).is_ok() => {
-            let word = Effect::Word(Word::Success(Granted::Restart), octets);
+            let word = Effect::Word(ServerAnswer::Success(Granted::Restart), octets);
             Ok(open(terms, true, vec![word, Effect::Restart], now))
         }
         (Profile::Sasl2, "success") => succeeded(terms, wants, &tree, now),
@@ -324,7 +324,7 @@ fn succeeded(terms: &PosingParams, wants: Wants, tree: &Element, now: Instant) -
     };
     let kept = tree.with(tree.children.iter().filter(|node| known(node)).cloned().collect());
     let octets = without_location(&kept).write();
-    Ok((next, vec![Effect::Word(Word::Success(granted), octets.into())]))
+    Ok((next, vec![Effect::Word(ServerAnswer::Success(granted), octets.into())]))
 }
 
 fn heard_in_binding(terms: &PosingParams, asked: AfterLogin, frame: &Frame) -> Stepped {
@@ -334,7 +334,7 @@ fn heard_in_binding(terms: &PosingParams, asked: AfterLogin, frame: &Frame) -> S
         AfterLogin::Bind(id) if answers(frame, &id) => {
             let octets = frame.octets().clone();
             if head.type_().as_deref() == Some("error") {
-                (Posing::Binding(AfterLogin::Nothing), Word::Answered, octets)
+                (Posing::Binding(AfterLogin::Nothing), ServerAnswer::Answered, octets)
             } else {
                 let tree = frame.tree();
                 let address = tree
@@ -343,17 +343,17 @@ fn heard_in_binding(terms: &PosingParams, asked: AfterLogin, frame: &Frame) -> S
                     .map(Element::text)
                     .unwrap_or_default();
                 let own = Own::by_bind(&address, &terms.to).map_err(Fault::closed)?;
-                (Posing::Bound(false), Word::Bound(own), octets)
+                (Posing::Bound(false), ServerAnswer::Bound(own), octets)
             }
         }
         AfterLogin::Resume if manages && head.name() == "resumed" => {
-            (Posing::Bound(false), Word::Resumed, frame.tree().write().into())
+            (Posing::Bound(false), ServerAnswer::Resumed, frame.tree().write().into())
         }
         AfterLogin::Resume if manages && head.name() == "failed" => {
-            (Posing::Binding(AfterLogin::Nothing), Word::Answered, frame.tree().write().into())
+            (Posing::Binding(AfterLogin::Nothing), ServerAnswer::Answered, frame.tree().write().into())
         }
         AfterLogin::Session(id) if answers(frame, &id) && !binds_anew(frame) => {
-            (Posing::Binding(AfterLogin::Nothing), Word::Answered, frame.octets().clone())
+            (Posing::Binding(AfterLogin::Nothing), ServerAnswer::Answered, frame.octets().clone())
         }
         _ => return broken(),
     };
@@ -371,11 +371,11 @@ fn heard_when_bound(terms: &PosingParams, due: bool, frame: Frame) -> Stepped {
     }
     if is_management(&frame) && matches!(head.name(), "a" | "enabled" | "failed" | "r") {
         let octets = without_location(&frame.tree()).write();
-        return Ok((Posing::Bound(due), vec![Effect::Word(Word::Nonza, octets.into())]));
+        return Ok((Posing::Bound(due), vec![Effect::Word(ServerAnswer::Nonza, octets.into())]));
     }
     if due && is_features(&frame) {
         let offer = features::after_login(&frame.tree(), &terms.rules).map_err(Fault::closed)?;
-        return Ok((Posing::Bound(false), vec![Effect::Word(Word::Nonza, offer.text.into())]));
+        return Ok((Posing::Bound(false), vec![Effect::Word(ServerAnswer::Nonza, offer.text.into())]));
     }
     broken()
 }

@@ -18,7 +18,7 @@ use crate::xml::{Edits, Frame, Header, Kind, escape_attr, names, rewrite};
 
 use super::features::ClientOffer;
 use super::login::Profile;
-use super::{Ask, Mechanism, Own, Word, opening_of};
+use super::{Ask, Mechanism, Own, ServerAnswer, opening_of};
 use crate::stream::fault::Fault;
 use crate::stream::{Secured, StreamIds};
 use binding::barred;
@@ -56,7 +56,7 @@ pub enum Input {
     /// What the backend offers, as the client may see it.
     Offered(ClientOffer),
     /// What the backend said, as the client may hear it.
-    Word(Word, Bytes),
+    Word(ServerAnswer, Bytes),
     /// Whether the login may be tried.
     Tried(Result<(), Reason>),
     /// The deadline passed.

@@ -8,7 +8,7 @@ use super::super::dialback::{Dialback, Unreadable};
 use super::super::fault::Fault;
 use super::super::features::Offered;
 use super::super::keyring::Keyring;
-use super::super::management::{self, Word};
+use super::super::management::{self, Nonza};
 use super::super::{KeyAnswer, KeyCheck, dialback, fault, features};
 use super::{
     Awaiting, Counts, Effect, Errand, Initiating, InitiatingParams, Input, Line, MAX_UNASKED, Standing,
@@ -208,10 +208,10 @@ impl Standing {
             )),
             Input::Element(frame) if management::is_word(&frame) && self.counts != Counts::No => {
                 match (management::read(&frame), self.counts) {
-                    (Word::Acknowledged(taken), Counts::Yes) => {
+                    (Nonza::Acknowledged(taken), Counts::Yes) => {
                         Ok((Initiating::Established(self), vec![Effect::Acknowledged(taken)]))
                     }
-                    (Word::Asked, Counts::Yes) => {
+                    (Nonza::Asked, Counts::Yes) => {
                         let taken = management::write_acknowledged(self.line.taken.0);
                         Ok((Initiating::Established(self), vec![send(taken)]))
                     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::dialback;
 use super::super::fault::Fault;
 use super::super::features::Offered;
-use super::super::management::{self, Count, Manage, Managed, Taken, Word};
+use super::super::management::{self, Count, Manage, Managed, Nonza, Taken};
 use super::{
     Counts, Effect, Established, Initiating, InitiatingParams, Input, Line, Standing, Stepped, ended_by, send,
 };
@@ -89,12 +89,12 @@ impl Managing {
             return ended_by(&frame, Reason::UnsupportedStanzaType);
         }
         match (management::read(&frame), &self.resumes) {
-            (Word::Enabled(ticket), None) => Ok(self.stands(Counts::Yes, Count::Anew(ticket))),
-            (Word::Failed(_), None) => Ok(self.stands(Counts::Unheard, Count::Off)),
-            (Word::Resumed(id, taken), Some(asked)) if id == *asked => {
+            (Nonza::Enabled(ticket), None) => Ok(self.stands(Counts::Yes, Count::Anew(ticket))),
+            (Nonza::Failed(_), None) => Ok(self.stands(Counts::Unheard, Count::Off)),
+            (Nonza::Resumed(id, taken), Some(asked)) if id == *asked => {
                 Ok(self.stands(Counts::Yes, Count::Resumed(taken)))
             }
-            (Word::Failed(told), Some(_)) => {
+            (Nonza::Failed(told), Some(_)) => {
                 self.told = told;
                 self.line.taken = Taken::default();
                 self.resumes = None;
@@ -102,7 +102,7 @@ impl Managing {
                 Ok((Initiating::Managing(self), vec![send(management::write_enable())]))
             }
             // Nothing of ours is out that could be acknowledged.
-            (Word::Asked, _) => {
+            (Nonza::Asked, _) => {
                 let taken = management::write_acknowledged(self.line.taken.0);
                 Ok((Initiating::Managing(self), vec![send(taken)]))
             }

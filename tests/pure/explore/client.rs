@@ -15,7 +15,7 @@ use gatehouse::stream::client::features::Inline;
 use gatehouse::stream::client::posing::{self, Posing};
 use gatehouse::stream::client::serving::{self, Serving};
 use gatehouse::stream::client::{
-    Ask, Cause, ClientOffer, Granted, Mechanism, Own, Profile, Rules, Wants, Word,
+    Ask, Cause, ClientOffer, Granted, Mechanism, Own, Profile, Rules, ServerAnswer, Wants,
 };
 
 use super::client_laws::*;
@@ -72,17 +72,17 @@ fn serving_inputs() -> Vec<serving::Input> {
         ClientOffer { text: "<stream:features/>".into(), sasl2: Some(inline), ..ClientOffer::default() };
     inputs.extend([plain, modern].map(serving::Input::Offered));
     for word in [
-        Word::Bound(own()),
-        Word::Challenge,
-        Word::Failure(Cause::Guess),
-        Word::Failure(Cause::Way),
-        Word::Nonza,
-        Word::Answered,
-        Word::Registered,
-        Word::Resumed,
-        Word::Success(Granted::Restart),
-        Word::Success(Granted::Open(own())),
-        Word::Success(Granted::Bound(own())),
+        ServerAnswer::Bound(own()),
+        ServerAnswer::Challenge,
+        ServerAnswer::Failure(Cause::Guess),
+        ServerAnswer::Failure(Cause::Way),
+        ServerAnswer::Nonza,
+        ServerAnswer::Answered,
+        ServerAnswer::Registered,
+        ServerAnswer::Resumed,
+        ServerAnswer::Success(Granted::Restart),
+        ServerAnswer::Success(Granted::Open(own())),
+        ServerAnswer::Success(Granted::Bound(own())),
     ] {
         inputs.push(serving::Input::Word(word, Bytes::from_static(b"<word xmlns='urn:example'/>")));
     }
@@ -199,8 +199,8 @@ fn clients_proof_before_pass() {
             bound += 1;
             let serving::Input::Word(word, _) = input else { panic!("{state:?} {input:?}") };
             let asked = match (state, word) {
-                (Serving::Login(_), Word::Success(Granted::Bound(_))) => state.attempt().is_some(),
-                (Serving::Binding(_), Word::Bound(_) | Word::Resumed) => !state.wants_read(),
+                (Serving::Login(_), ServerAnswer::Success(Granted::Bound(_))) => state.attempt().is_some(),
+                (Serving::Binding(_), ServerAnswer::Bound(_) | ServerAnswer::Resumed) => !state.wants_read(),
                 _ => false,
             };
             assert!(asked, "{state:?} {input:?}");
@@ -209,7 +209,7 @@ fn clients_proof_before_pass() {
         // C2S-12: a new stream after a login begins with the backend's word in an exchange of this client.
         if effects.contains(&serving::Effect::Restart) && !matches!(state, Serving::Upgrading(_)) {
             assert!(state.attempt().is_some(), "{state:?} {input:?}");
-            assert!(matches!(input, serving::Input::Word(Word::Success(Granted::Restart), _)));
+            assert!(matches!(input, serving::Input::Word(ServerAnswer::Success(Granted::Restart), _)));
         }
     });
     assert!(bound > 0);
@@ -218,16 +218,19 @@ fn clients_proof_before_pass() {
         for effect in effects {
             let asked = match effect {
                 posing::Effect::Deliver(_) => state.is_bound(),
-                posing::Effect::Word(Word::Success(_) | Word::Challenge | Word::Failure(_), _) => {
+                posing::Effect::Word(
+                    ServerAnswer::Success(_) | ServerAnswer::Challenge | ServerAnswer::Failure(_),
+                    _,
+                ) => {
                     matches!(state, Posing::Login(login) if login.is_tried())
                 }
-                posing::Effect::Word(Word::Registered, _) => {
+                posing::Effect::Word(ServerAnswer::Registered, _) => {
                     matches!(state, Posing::Login(login) if login.is_registering())
                 }
-                posing::Effect::Word(Word::Bound(_), _) => {
+                posing::Effect::Word(ServerAnswer::Bound(_), _) => {
                     matches!(state, Posing::Binding(posing::AfterLogin::Bind(_)))
                 }
-                posing::Effect::Word(Word::Resumed, _) => {
+                posing::Effect::Word(ServerAnswer::Resumed, _) => {
                     matches!(state, Posing::Binding(posing::AfterLogin::Resume))
                 }
                 _ => true,

@@ -8,7 +8,7 @@ use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::policy::{Bans, Policy, SettledParties};
 use crate::run::kept;
-use crate::run::quarantine::{Book, NAME, QuarantineFile, Word};
+use crate::run::quarantine::{Book, Disposition, NAME, QuarantineFile};
 
 /// The policy as it stands with that: the running gateway knows it, and of quarantine the folder of what outlives a restart does, too.
 /// Of whom neither tells, it holds what the files say: who is in quarantine waits there.
@@ -16,11 +16,11 @@ pub(super) fn under(policy: &Policy, settings: &Settings, socket: Option<&Path>)
     let ask = |request| socket.and_then(|socket| control::talk(socket, &request).ok());
     let settled = match ask(Request::Quarantine {}) {
         Some(Answer::Quarantine { domains }) => {
-            let of = |word: Word| {
+            let of = |word: Disposition| {
                 let of_word = domains.iter().filter(move |one| one.state == word.label());
                 of_word.map(|one| one.domain.as_str().into()).collect()
             };
-            SettledParties { approved: of(Word::Approved), refused: of(Word::Refused) }
+            SettledParties { approved: of(Disposition::Approved), refused: of(Disposition::Refused) }
         }
         _ => settings.state.as_deref().map(remembered).unwrap_or_default(),
     };

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::super::{Ask, Own, Word};
+use super::super::{Ask, Own, ServerAnswer};
 use super::{
     Binding, Bound, Effect, Input, Serving, ServingParams, Stepped, bad_starttls, is_legacy_auth,
     is_management, misplaced, no_compression, unexpected, without_from,
@@ -20,10 +20,10 @@ impl Binding {
             Input::Element(frame) => self.element(desk, &frame),
             Input::Space | Input::Tried(_) => Ok((Serving::Binding(self), Vec::new())),
             Input::Word(word, octets) if self.asked => match word {
-                Word::Bound(own) => Ok(bound(own, octets)),
+                ServerAnswer::Bound(own) => Ok(bound(own, octets)),
                 // SM-05: the session is that of an account that this login was granted for.
-                Word::Resumed => Ok(bound(self.login, octets)),
-                Word::Answered => {
+                ServerAnswer::Resumed => Ok(bound(self.login, octets)),
+                ServerAnswer::Answered => {
                     self.asked = false;
                     Ok((Serving::Binding(self), vec![Effect::Send(octets)]))
                 }
@@ -78,7 +78,9 @@ impl Bound {
         match input {
             Input::Element(frame) => self.element(frame),
             Input::Space | Input::Tried(_) => Ok((Serving::Bound(self), Vec::new())),
-            Input::Word(Word::Nonza, octets) => Ok((Serving::Bound(self), vec![Effect::Send(octets)])),
+            Input::Word(ServerAnswer::Nonza, octets) => {
+                Ok((Serving::Bound(self), vec![Effect::Send(octets)]))
+            }
             _ => Err(Fault::told(Reason::BackendFault, b"")),
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::features::goes_with_bind;
 use super::super::login::{self, Profile, ShownAccount};
-use super::super::{Ask, Cause, Granted, Mechanism, Own, Wants, Word};
+use super::super::{Ask, Cause, Granted, Mechanism, Own, ServerAnswer, Wants};
 use super::{
     Bound, Effect, Exchange, Greeting, Input, Login, Registering, Serving, ServingParams, Stepped, Waiting,
     bad_starttls, is_legacy_auth, is_management, misplaced, no_compression, send, unexpected, without_from,
@@ -261,10 +261,10 @@ impl Login {
         self.stay(effects)
     }
 
-    fn word(mut self, desk: &ServingParams, word: Word, octets: Bytes, now: Instant) -> Stepped {
+    fn word(mut self, desk: &ServingParams, word: ServerAnswer, octets: Bytes, now: Instant) -> Stepped {
         let Some(exchange) = self.exchange.clone() else {
             return match word {
-                Word::Registered if self.registering == Registering::Due => {
+                ServerAnswer::Registered if self.registering == Registering::Due => {
                     self.registering = Registering::No;
                     self.stay(vec![Effect::Send(octets)])
                 }
@@ -272,26 +272,26 @@ impl Login {
             };
         };
         self.due = match (&word, self.aborting) {
-            (Word::Registered, _) => self.due,
-            (word, aborting) => *word == Word::Challenge && aborting.is_some(),
+            (ServerAnswer::Registered, _) => self.due,
+            (word, aborting) => *word == ServerAnswer::Challenge && aborting.is_some(),
         };
         match (word, self.aborting) {
-            (Word::Registered, None) if self.registering == Registering::Due => {
+            (ServerAnswer::Registered, None) if self.registering == Registering::Due => {
                 self.registering = Registering::No;
                 self.stay(vec![Effect::Send(octets)])
             }
-            (Word::Challenge, Some(_)) => self.stay(Vec::new()),
-            (Word::Failure(_), Some(condition)) => {
+            (ServerAnswer::Challenge, Some(_)) => self.stay(Vec::new()),
+            (ServerAnswer::Failure(_), Some(condition)) => {
                 (self.exchange, self.aborting) = (None, None);
                 self.failed(desk, None, exchange.profile.failure(condition).into(), Vec::new())
             }
-            (Word::Challenge, None) => self.stay(vec![Effect::Send(octets)]),
-            (Word::Failure(cause), None) => {
+            (ServerAnswer::Challenge, None) => self.stay(vec![Effect::Send(octets)]),
+            (ServerAnswer::Failure(cause), None) => {
                 self.exchange = None;
                 let guess = (cause == Cause::Guess).then_some(exchange.mechanism);
                 self.failed(desk, guess, octets, Vec::new())
             }
-            (Word::Success(granted), None) => Ok(self.granted(desk, exchange, granted, octets, now)),
+            (ServerAnswer::Success(granted), None) => Ok(self.granted(desk, exchange, granted, octets, now)),
             _ => Err(Fault::told(Reason::BackendFault, b"")),
         }
     }
