@@ -23,9 +23,6 @@ const OF_EACH_ROOM: &[&str] = &[
 /// Rooms that draw what others hold, under its own name: as the file has it, as the page shows it, as it goes over the control socket.
 const PICTURES: &[&str] = &["src/config/", "src/status/", "src/gateway/protocol"];
 
-/// Names that still have several meanings, and how many: no more of them. Whoever takes one away corrects the list.
-const SEVERAL: &[(&str, usize)] = &[];
-
 #[test]
 fn an_exported_name_has_one_meaning() {
     let mut homes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -42,10 +39,6 @@ fn an_exported_name_has_one_meaning() {
         }
     }
     assert!(homes.len() > 400, "the types were not found");
-    let known: BTreeMap<&str, usize> = SEVERAL.iter().copied().collect();
-    homes.retain(|name, files| {
-        let most = if OF_EACH_ROOM.contains(&name.as_str()) { usize::MAX } else { 1 };
-        files.len() > known.get(name.as_str()).copied().unwrap_or(most)
-    });
-    assert!(homes.is_empty(), "one more meaning for a name: {homes:#?}");
+    homes.retain(|name, files| files.len() > 1 && !OF_EACH_ROOM.contains(&name.as_str()));
+    assert!(homes.is_empty(), "names with more than one meaning: {homes:#?}");
 }
