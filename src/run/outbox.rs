@@ -4,6 +4,8 @@
 //! did not go out whole (requirements CLS-02, BE-11). Several complete elements go out in one write. The valve of the
 //! admitted pair, if there is one, is asked before each stanza; what we author ourselves is never charged for.
 
+mod blank;
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::AsyncWrite as _;
 
+use self::blank::Blank;
 use super::BoxIo;
 use crate::limit::{Allowance, Rated, Shut, Valve};
 
@@ -40,6 +43,7 @@ pub struct Outbox {
     shut: Option<Shut>,
     /// Since when the transport has taken nothing although something waits.
     stuck: Option<Instant>,
+    blank: Blank,
 }
 
 #[derive(Debug)]
@@ -115,6 +119,24 @@ impl Outbox {
     /// Whether, and until when, the valve holds the next stanza.
     pub fn shut(&self) -> Option<Shut> {
         self.shut
+    }
+
+    /// Whoever reads it may put off a tag that it has, until more has come.
+    pub fn read_with_delay(&mut self) {
+        self.blank.want();
+    }
+
+    /// When white space should go out behind what went, if nothing else does before.
+    pub fn blank_due(&self) -> Option<Instant> {
+        self.blank.due().map(|(at, _)| at)
+    }
+
+    /// The white space goes out that is lacking behind what went.
+    pub fn say_blank(&mut self) {
+        if let Some((_, lacking)) = self.blank.due() {
+            self.blank.given();
+            self.say(Bytes::from(vec![b' '; lacking]));
+        }
     }
 
     /// These rates apply from now on.
@@ -202,7 +224,7 @@ impl Outbox {
             match self.poll_write(io, cx) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
-                    self.account(n);
+                    self.account(n, now);
                     self.stuck = None;
                     sent.moved = true;
                 }
@@ -315,7 +337,7 @@ impl Outbox {
         Pin::new(io).poll_write(cx, &joined)
     }
 
-    fn account(&mut self, mut n: usize) {
+    fn account(&mut self, mut n: usize, now: Instant) {
         self.dirty = true;
         self.unflushed_octets = self.unflushed_octets.saturating_add(n);
         while n > 0 {
@@ -331,7 +353,9 @@ impl Outbox {
             self.octets -= left;
             self.taken = 0;
             self.released = self.released.saturating_sub(1);
-            if let Some(Chunk { octets, stanza: true }) = self.chunks.pop_front() {
+            let Some(Chunk { octets, stanza }) = self.chunks.pop_front() else { break };
+            self.blank.went(&octets, now);
+            if stanza {
                 self.stanzas -= 1;
                 self.unflushed.push(octets);
             }

@@ -25,6 +25,12 @@ impl Leg {
         self.outbox.stuck().map(|since| since + patience)
     }
 
+    /// When the other side may hear white space: it lacks some, or nothing was said to it for long.
+    fn silent_until(&self, params: &Params) -> Option<Instant> {
+        let at = || self.outbox.blank_due().unwrap_or(self.spoke + params.keepalive);
+        self.keeps_alive().then(at)
+    }
+
     /// The first time at which something is due.
     pub(in crate::run) fn deadline(&self, params: &Params) -> Option<Instant> {
         let begun = if self.held.is_some() { None } else { self.begun.map(|t| t + params.stanza) };
@@ -34,7 +40,7 @@ impl Leg {
             Link::Lingering { until, .. } => Some(*until),
             _ => None,
         };
-        let silent = self.keeps_alive().then(|| self.spoke + params.keepalive);
+        let silent = self.silent_until(params);
         let end = self.end_by.filter(|_| matches!(self.link, Link::Open(_)));
         [begun, stuck, shut, linger, self.first, silent, end].into_iter().flatten().min()
     }
@@ -53,9 +59,12 @@ impl Leg {
         if late || self.stuck_until(params).is_some_and(|t| t <= now) {
             return Some(Due::Gone(Reason::WriteTimeout));
         }
-        if self.keeps_alive() && self.spoke + params.keepalive <= now {
+        if self.silent_until(params).is_some_and(|t| t <= now) {
             self.spoke = now;
-            self.outbox.say(Bytes::from_static(b" "));
+            match self.outbox.blank_due() {
+                Some(_) => self.outbox.say_blank(),
+                None => self.outbox.say(Bytes::from_static(b" ")),
+            }
             return Some(Due::Spoken);
         }
         if self.held.is_none() && self.begun.is_some_and(|t| t + params.stanza <= now) {
@@ -72,7 +81,7 @@ pub(in crate::run) enum Due {
     Closed,
     /// The connection must end.
     Gone(Reason),
-    /// A space is on its way.
+    /// White space is on its way.
     Spoken,
     /// An element was not finished in time.
     Stalled,

@@ -162,6 +162,9 @@ impl Legs {
         }
         let Some(leg) = self.get_mut(side) else { return };
         leg.proven(if inside { &limits.inside } else { &limits.proven });
+        if inside {
+            leg.outbox.read_with_delay();
+        }
         leg.framer.compare_from(number);
         if client && side == Side::Near {
             // Table 0.3: servers overlook it.
