@@ -456,6 +456,8 @@ async fn so_many_octets_are_taken_before_proof_and_no_more() {
 
 #[path = "pump_back_tests.rs"]
 mod back;
+#[path = "pump_blank_tests.rs"]
+mod blank;
 #[path = "pump_client_tests.rs"]
 mod clients;
 #[path = "pump_counted_tests.rs"]
