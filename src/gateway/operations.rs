@@ -82,7 +82,9 @@ impl Operations {
             Request::Unban { target, cluster } => self.unban(target, *cluster).await,
             Request::Bans {} => Answer::Bans { bans: self.bans.all().iter().map(shown_ban).collect() },
             Request::Quarantine {} => {
-                Answer::Quarantine { domains: super::quarantine::shown(&self.tools().bounds.quarantine) }
+                let tools = self.tools();
+                let (book, policy) = (&tools.bounds.quarantine, tools.registry.policy());
+                Answer::Quarantine { domains: super::quarantine::shown(book, &policy) }
             }
             Request::Settle { cluster: true, .. } if self.cluster.is_none() => Answer::no(NO_CLUSTER),
             Request::Settle { domain, word, cluster } => self.settle(domain, *word, (*cluster, uid)).await,

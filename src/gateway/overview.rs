@@ -61,7 +61,7 @@ impl Operations {
             rules,
             all_rules,
             lists: super::lists::shown(&self.reloader.settings(), &tools.fetches, policy.lists()),
-            quarantine: super::quarantine::on_page(&tools.bounds.quarantine),
+            quarantine: super::quarantine::on_page(&tools.bounds.quarantine, &policy),
             all_quarantine: tools.bounds.quarantine.len(),
             bans: self
                 .bans

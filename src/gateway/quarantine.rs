@@ -13,7 +13,7 @@ use super::protocol::Quarantined;
 use crate::config::settings::Settings;
 use crate::jid::Domain;
 use crate::metrics::Metrics;
-use crate::policy::SettledParties;
+use crate::policy::{Policy, SettledParties};
 use crate::run::quarantine::{Book, Disposition, NAME, Party, QuarantineFile};
 use crate::run::registry::View;
 use crate::run::{Tools, kept};
@@ -21,6 +21,11 @@ use crate::status;
 
 /// What an earlier process knew is known again.
 pub(super) fn recall(settings: &Settings, tools: &Tools) {
+    // Without a name it counts as all processes without one do, which matters where they share a store.
+    if let Ok(random) = crate::run::seed() {
+        let name: String = random.iter().take(4).map(|octet| format!("{octet:02x}")).collect();
+        tools.bounds.quarantine.call(&name);
+    }
     if let Some(folder) = &settings.state {
         let path = folder.join(NAME);
         let read = kept::read::<QuarantineFile>(&path).map_err(|error| error.to_string());
@@ -84,27 +89,31 @@ pub(super) async fn follow(tools: impl Fn() -> Arc<Tools> + Send) {
 }
 
 /// All of them, as answers and the status show them.
-pub(super) fn shown(book: &Book) -> Vec<Quarantined> {
+pub(super) fn shown(book: &Book, policy: &Policy) -> Vec<Quarantined> {
+    first(book, policy, usize::MAX)
+}
+
+fn first(book: &Book, policy: &Policy, most: usize) -> Vec<Quarantined> {
     let now = book.now();
     let time =
         |millis: i64| Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |at| at.to_string());
     let of = |(domain, party): (Box<str>, Party)| Quarantined {
-        domain: domain.into(),
         state: party.word().label().to_owned(),
         since: time(party.since),
         last: time(party.last),
         refused: party.refused,
         quiet: party.quiet(now),
-        quiet_days: party.quiet_days,
+        quiet_days: party.asked(&domain, policy),
+        domain: domain.into(),
         decided: party.decision.map(|decision| time(decision.at)),
         uid: party.decision.and_then(|decision| decision.uid),
         rule: party.rule,
     };
-    book.all().into_iter().map(of).collect()
+    book.all().into_iter().take(most).map(of).collect()
 }
 
 /// As many as the status shows.
-pub(super) fn on_page(book: &Book) -> Vec<status::Quarantined> {
+pub(super) fn on_page(book: &Book, policy: &Policy) -> Vec<status::Quarantined> {
     let of = |one: Quarantined| status::Quarantined {
         quiet: one
             .quiet_days
@@ -115,7 +124,7 @@ pub(super) fn on_page(book: &Book) -> Vec<status::Quarantined> {
         last: one.last,
         refused: one.refused,
     };
-    shown(book).into_iter().take(status::SHOWN).map(of).collect()
+    first(book, policy, status::SHOWN).into_iter().map(of).collect()
 }
 
 /// What came of a decision.

@@ -10,16 +10,19 @@ use std::sync::Arc;
 
 use crate::jid::Domain;
 
-/// So many within a time.
+/// At most so many within a time, whenever it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Often {
-    /// How many; as many may come at once.
+    /// How many; all of them may come at once.
     pub many: NonZeroU32,
     /// Within so many seconds.
     pub seconds: u32,
 }
 
 impl Often {
+    /// The times of which a rate may speak.
+    pub const SECONDS: [u32; 4] = [1, MINUTE, HOUR, DAY];
+
     const fn new(many: NonZeroU32, seconds: u32) -> Self {
         Self { many, seconds }
     }
@@ -145,9 +148,10 @@ impl SettledParties {
     }
 }
 
+const MINUTE: u32 = 60;
 const HOUR: u32 = 3600;
 const DAY: u32 = 24 * HOUR;
-const UNITS: [(&str, u32); 4] = [("s", 1), ("min", 60), ("h", HOUR), ("day", DAY)];
+const UNITS: [(&str, u32); 4] = [("s", 1), ("min", MINUTE), ("h", HOUR), ("day", DAY)];
 
 /// Of anything, in any time.
 pub(super) const MOST: u32 = 1_000_000;

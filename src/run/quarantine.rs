@@ -1,22 +1,24 @@
 //! Who is in quarantine, what each has sent, and what was decided: one entry for each registrable domain that has proven itself.
 //!
-//! Policy says by what bounds somebody is in quarantine; here is counted what came, in buckets that are full again after the
-//! time of their rate. A quiet day is one (UTC) on which something came and nothing was refused for its rate. All of it outlives a
+//! Policy says by what bounds somebody is in quarantine; here is counted what passed (`window`). A quiet day is one (UTC) on which something came and nothing was refused for its rate. All of it outlives a
 //! restart where there is a folder, and is joined with what other nodes know where there is a store (`shared`).
 //!
 //! The table has an end. Who finds no room in it may send nothing: a flood of new domains must not be a way around the bounds.
 
 mod shared;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::shared::Exchanged;
+use self::window::Passed;
 use crate::jid::Domain;
 use crate::policy::{Counted, Federate, Identity, Permit, Policy, Question, SettledParties, ShownKey, Tls};
 use crate::reason::{Direction, Reason};
@@ -71,9 +73,12 @@ pub struct Party {
     pub last: i64,
     /// The rule by which it is there.
     pub rule: String,
-    /// When each bucket is full again, in microseconds since 1970.
+    /// What has passed, by what it counts as.
     #[serde(default)]
-    full: [i64; Counted::ALL.len()],
+    passed: [Passed; Counted::ALL.len()],
+    /// As an earlier version has counted: when, and not how often, so that it says nothing here.
+    #[serde(default, skip_serializing, deserialize_with = "ignored")]
+    full: (),
     /// The days, since 1970, on which something came and nothing was refused, after the last on which something was.
     #[serde(default)]
     days: BTreeSet<i64>,
@@ -92,9 +97,10 @@ pub struct Party {
     /// What was decided last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DispositionRecord>,
-    /// The buckets when they were joined with those of others last.
-    #[serde(skip)]
-    joined: [i64; Counted::ALL.len()],
+}
+
+fn ignored<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+    IgnoredAny::deserialize(from).map(drop)
 }
 
 impl Party {
@@ -116,6 +122,12 @@ impl Party {
     fn is_ripe(&self, days: Option<u32>, now: i64) -> bool {
         let enough = |days: u32| self.quiet(now) >= usize::try_from(days).unwrap_or(usize::MAX);
         self.word() == Disposition::Held && days.is_some_and(enough)
+    }
+
+    /// After so many quiet days it is approved by itself under this policy, as [`Book::ripen`] has it; none: never.
+    pub fn asked(&self, party: &str, policy: &Policy) -> Option<u32> {
+        // What its last rule says is known, and tells most of them; only then the policy is asked.
+        self.quiet_days.and_then(|_| self.strictest(party, policy))
     }
 
     fn calls_itself(&mut self, remote: &str) {
@@ -158,25 +170,17 @@ impl Party {
         self.decision.is_none() && now.saturating_sub(self.last) > FORGOTTEN
     }
 
-    /// Takes one stanza out of its bucket, if it is within its rate.
-    fn takes(&mut self, stanza: &HeldStanza, now: i64) -> bool {
+    /// Counts one stanza, if it is within its rate.
+    fn takes(&mut self, stanza: &HeldStanza, process: &str, now: i64) -> bool {
         let often = stanza.bounds.often(stanza.counted);
-        let Some(full) = self.full.get_mut(stanza.counted as usize) else { return false };
-        let (now_micros, whole) =
-            (now.saturating_mul(1000), i64::from(often.seconds).saturating_mul(1_000_000));
-        let next = (*full).max(now_micros).saturating_add(whole / i64::from(often.many.get()));
-        // What does not divide without rest must not cost the last one.
-        let passes = next <= now_micros.saturating_add(whole);
-        if passes {
-            *full = next;
-        }
-        passes
+        let passed = self.passed.get_mut(stanza.counted as usize);
+        passed.is_some_and(|passed| passed.takes(often, process, now))
     }
 
-    fn counts(&mut self, stanza: &HeldStanza, now: i64) -> bool {
+    fn counts(&mut self, stanza: &HeldStanza, process: &str, now: i64) -> bool {
         self.last = self.last.max(now);
         self.quiet_days = stanza.bounds.quiet_days.map(Into::into);
-        let (passes, today) = (self.takes(stanza, now), day(now));
+        let (passes, today) = (self.takes(stanza, process, now), day(now));
         if !passes {
             self.refused = self.refused.saturating_add(1);
             self.loud = self.loud.max(today);
@@ -199,6 +203,8 @@ impl Party {
 #[derive(Debug, Default)]
 pub struct Book {
     table: Mutex<Table>,
+    /// Under which name this process counts, so that several count together.
+    process: OnceLock<Box<str>>,
     /// Milliseconds by which the clock that nodes have in common is ahead of this one's.
     ahead: AtomicI64,
     /// Told when an operator has decided.
@@ -227,6 +233,11 @@ pub struct QuarantineFile {
 impl Book {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Under which name this process counts from now on, which no other has. It is said once.
+    pub fn call(&self, process: &str) {
+        let _ = self.process.set(process.into());
     }
 
     /// The time, in milliseconds since 1970, by the clock that nodes have in common.
@@ -261,7 +272,7 @@ impl Book {
         let mut table = self.table();
         let counts = |entry: &mut Party| {
             entry.calls_itself(remote.as_str());
-            entry.counts(stanza, now)
+            entry.counts(stanza, self.process.get().map_or("", |name| name), now)
         };
         match table.entry(&remote.registrable(), now).is_some_and(counts) {
             true => Ok(()),
@@ -313,7 +324,7 @@ impl Book {
         table.parties.retain(|_, party| !party.is_forgotten(now));
         let mut approved = Vec::new();
         for (name, party) in &mut table.parties {
-            // What its last rule says is known, and tells most of them; only then the policy is asked.
+            // As in `asked`.
             if party.is_ripe(party.quiet_days, now) && party.is_ripe(asked(name, party), now) {
                 let at = party.decision.map_or(now, |before| now.max(before.at.saturating_add(1)));
                 party.decision = Some(DispositionRecord { at, word: Disposition::Approved, uid: None });
@@ -385,7 +396,6 @@ impl Book {
         let mut table = self.table();
         for (name, mut party) in kept.parties.into_iter().take(MOST) {
             if is_party(&name) {
-                party.joined = party.full;
                 party.trim();
                 table.parties.insert(name, party);
             }

@@ -1,8 +1,8 @@
 //! What several nodes know of who is in quarantine: each node has all of it, and what two of them say of one is joined so that it does not
 //! matter who says it first, or how often.
 //!
-//! Of two decisions the later holds, and of two at one moment the stricter. A bucket is as empty as all nodes together have made it,
-//! but for what two of them take at the same moment: what others have taken since the last time is taken here, too.
+//! Of two decisions the later holds, and of two at one moment the stricter. What has passed is what all of them have let pass: only what
+//! comes to several of them between two exchanges can be more than a rate says.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -40,21 +40,23 @@ impl Party {
         // A decision to hold begins the count anew.
         self.days.retain(|day| *day > loud && *day >= decided);
         self.trim();
-        for ((full, joined), theirs) in self.full.iter_mut().zip(&mut self.joined).zip(&theirs.full) {
-            let taken = if *joined == 0 { 0 } else { theirs.saturating_sub(*joined).max(0) };
-            *full = full.saturating_add(taken).max(*theirs);
-            *joined = *full;
+        for (ours, theirs) in self.passed.iter_mut().zip(&theirs.passed) {
+            ours.join(theirs);
         }
+    }
+
+    /// What is over need not be said.
+    fn forget(&mut self, now: i64) {
+        self.passed.iter_mut().for_each(|passed| passed.forget(now));
     }
 
     /// Whether it can be: nobody is seen tomorrow.
     fn is_possible(&self, now: i64) -> bool {
         let soon = now.saturating_add(GRACE);
-        let full = soon.saturating_mul(1000).saturating_add(LONGEST);
         self.since <= soon
             && self.last <= soon
             && self.decision.is_none_or(|decision| decision.at <= soon)
-            && self.full.iter().all(|at| *at <= full)
+            && self.passed.iter().all(|passed| passed.is_possible(soon))
             && self.days.iter().all(|day| *day <= super::day(soon))
             && self.loud <= super::day(soon)
             && self.rule.len() <= RULE
@@ -82,7 +84,8 @@ impl Book {
         let mut known: BTreeMap<&str, Party> = BTreeMap::new();
         for (name, text) in heard {
             match serde_json::from_str::<Party>(text) {
-                Ok(party) if is_party(name) && party.is_possible(now) => {
+                Ok(mut party) if is_party(name) && party.is_possible(now) => {
+                    party.forget(now);
                     if party.is_forgotten(now) {
                         outcome.over.push(name.clone());
                     } else {
@@ -106,10 +109,10 @@ impl Book {
             table.changed |= *table.parties.get(*name).unwrap_or(&before) != before;
         }
         for (name, party) in &mut table.parties {
-            let said = known.get(&**name).is_some_and(|theirs| is_same(theirs, party));
+            party.forget(now);
+            let said = known.get(&**name).is_some_and(|theirs| theirs == party);
             let kept = now.saturating_sub(party.last) <= FORGOTTEN + GRACE || party.decision.is_some();
             if !said && kept {
-                party.joined = party.full;
                 outcome.say.push((name.to_string(), serde_json::to_string(party).unwrap_or_default()));
             }
         }
@@ -117,15 +120,8 @@ impl Book {
     }
 }
 
-fn is_same(theirs: &Party, ours: &Party) -> bool {
-    *theirs == Party { joined: theirs.joined, ..ours.clone() }
-}
-
 /// Milliseconds by which clocks may differ.
 const GRACE: i64 = 5 * 60 * 1000;
-
-/// Microseconds of the longest time of a rate.
-const LONGEST: i64 = 24 * 3600 * 1_000_000;
 
 /// Octets of the name of a rule.
 const RULE: usize = 64;
