@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::Policy;
 use super::day::Day;
 use super::domains::{Index, Pattern};
-use super::file::CaseSpec;
+use super::file::{CaseSpec, Scalar};
 use super::finding::{Finding, Place, Placed};
 use super::lists::{List, Lists, Slot};
 use super::pins::ShownKey;
-use super::question::{Federate, Identity, Question, Tls};
+use super::question::{Federate, Identity, Question, StanzaKind, StanzaType, Supposed, Tls};
 use super::read::Reader;
 use super::rules::RuleName;
 use super::settings::Federation;
@@ -168,6 +168,7 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
     let address = case.ip.as_ref().map(|word| reader.ip(word));
     let today = case.today.as_ref().map_or(Some(policy.today()), |word| reader.day(word));
     let kind = case.kind.as_ref().map(|word| reader.kind(word));
+    let type_ = case.r#type.as_ref().and_then(|word| type_of(reader, word, kind));
     let ways = [("inbound", Direction::Inbound), ("outbound", Direction::Outbound)];
     let told = case.direction.as_ref().and_then(|word| reader.choose(word, "the direction of a case", &ways));
     let federation = case.federation.as_ref().map(|word| {
@@ -216,11 +217,33 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
     };
     let policy = policy.on(today?);
     let of_pair = policy.judge(&Question::Federate(question), &mut ());
-    let verdict = of_pair.for_stanza(kind.flatten(), case.payload.as_ref().map(|word| word.value.as_str()));
+    let verdict = of_pair.for_supposed(&Supposed {
+        kind: kind.flatten(),
+        type_,
+        payload: case.payload.as_ref().map(|word| word.value.as_str()),
+        directed: case.to.as_ref().is_some_and(|word| word.value.contains('/')),
+    });
     Some(match sender {
         Some(sender) => policy.of_sender(verdict, &sender),
         None => verdict,
     })
+}
+
+/// The type of a stanza of this kind; none of the two may be wrong.
+fn type_of(reader: &mut Reader, word: &Scalar, kind: Option<Option<StanzaKind>>) -> Option<StanzaType> {
+    match kind {
+        None => {
+            reader.error(
+                word,
+                "a `type` without a `kind`",
+                "add `kind: iq`, `kind: message` or `kind: presence`",
+            );
+            None
+        }
+        // What is wrong with the kind was told.
+        Some(None) => None,
+        Some(Some(kind)) => reader.choose(word, &format!("a type of {}", kind.label()), StanzaType::of(kind)),
+    }
 }
 
 /// The bare address, where it is one of somebody and not of the domain itself.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::question::StanzaKind;
+use super::question::{StanzaKind, StanzaType, Supposed};
 
 /// How much of presence leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,15 +52,26 @@ impl Egress {
         self.cuts(namespace) || (self.presence != Presence::Full && !OF_ROOMS.contains(&namespace))
     }
 
-    /// Whether nothing of that kind, or no such payload, leaves.
-    pub fn keeps(&self, kind: Option<StanzaKind>, payload: Option<&str>) -> bool {
-        let presence = kind == Some(StanzaKind::Presence);
-        match payload {
-            Some(namespace) if presence => {
-                self.presence == Presence::None || self.cuts_of_presence(namespace)
+    /// Whether nothing of that kind and type, or no such payload, leaves.
+    pub fn keeps(&self, stanza: &Supposed<'_>) -> bool {
+        let says_who_is_there = match stanza.type_ {
+            None => true,
+            // Who was in a room may leave it.
+            Some(StanzaType::Unavailable) => !stanza.directed,
+            Some(_) => false,
+        };
+        let silent = self.presence == Presence::None && says_who_is_there;
+        match (stanza.kind, stanza.payload) {
+            (Some(StanzaKind::Presence), Some(namespace)) => silent || self.cuts_of_presence(namespace),
+            (Some(StanzaKind::Presence), None) => silent,
+            // A question tells nothing, and neither does what is wrong with one; an answer does.
+            (Some(StanzaKind::Iq), _)
+                if matches!(stanza.type_, Some(StanzaType::Get | StanzaType::Error)) =>
+            {
+                false
             }
-            Some(namespace) => self.cuts(namespace),
-            None => presence && self.presence == Presence::None,
+            (_, Some(namespace)) => self.cuts(namespace),
+            (_, None) => false,
         }
     }
 }

@@ -132,7 +132,8 @@ pub struct EgressSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct QuarantineSpec {
-    /// Messages that pass, like `20/h`; the units are `s`, `min`, `h` and `day`. Errors are not counted. Default: `20/h`.
+    /// Messages that pass, like `20/h`: no more than 20 within an hour, whenever it begins; the units are `s`, `min`, `h` and `day`.
+    /// Errors are not counted. Default: `20/h`.
     pub messages: Option<Scalar>,
     /// Requests for subscriptions that pass, like `3/day`. Default: `3/day`.
     pub subscriptions: Option<Scalar>,
@@ -176,6 +177,10 @@ pub struct CaseSpec {
     pub today: Option<Scalar>,
     /// The kind of a stanza: `message`, `presence` or `iq`. Default: the pair is asked about, not a stanza.
     pub kind: Option<Scalar>,
+    /// The type of a stanza of that `kind`: of an iq `get`, `set`, `result` or `error`; of a message `chat`, `error`, `groupchat`,
+    /// `headline` or `normal`; of presence `error`, `probe`, `subscribe`, `subscribed`, `unavailable`, `unsubscribe` or `unsubscribed`.
+    /// Default: none; of an iq whichever is refused, or kept by `egress`.
+    pub r#type: Option<Scalar>,
     /// The namespace of a stanza's payload. Default: none.
     pub payload: Option<Scalar>,
     /// `allow`, `deny` or `quarantine`. No default.

@@ -59,7 +59,7 @@ pub use peers::{Authority, Compared, Drift, Face, Faces, Known, OnChange, Recoll
 pub use pins::{KeyDigest, Pins, ShownKey};
 pub use proxy::{Proxy, ProxyKind};
 pub use quarantine::{Counted, Often, Quarantine, SettledParties};
-pub use question::{Arrive, Federate, Identity, Question, StanzaKind, Tls};
+pub use question::{Arrive, Federate, Identity, Question, StanzaKind, StanzaType, Supposed, Tls};
 pub use rules::{Identities, Quotas, Rate, RuleName, StanzaRules, Terms};
 pub use settings::{Bans, Federation};
 pub use source::{HostedSource, Input, Source};

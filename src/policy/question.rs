@@ -78,6 +78,79 @@ impl StanzaKind {
     }
 }
 
+/// The types of stanzas, as cases name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StanzaType {
+    /// Of a message.
+    Chat,
+    /// Of each kind: it answers something.
+    Error,
+    /// An iq that asks.
+    Get,
+    /// Of a message in a room.
+    Groupchat,
+    /// Of a message.
+    Headline,
+    /// Of a message, as where no type stands.
+    Normal,
+    /// Of presence: a server asks for it.
+    Probe,
+    /// An iq that answers.
+    Result,
+    /// An iq that changes something.
+    Set,
+    /// Of presence: somebody asks for a subscription.
+    Subscribe,
+    /// Of presence.
+    Subscribed,
+    /// Of presence: somebody is no longer there.
+    Unavailable,
+    /// Of presence.
+    Unsubscribe,
+    /// Of presence.
+    Unsubscribed,
+}
+
+impl StanzaType {
+    /// Those of a kind, with the words for them.
+    pub const fn of(kind: StanzaKind) -> &'static [(&'static str, StanzaType)] {
+        match kind {
+            StanzaKind::Iq => {
+                &[("get", Self::Get), ("set", Self::Set), ("result", Self::Result), ("error", Self::Error)]
+            }
+            StanzaKind::Message => &[
+                ("chat", Self::Chat),
+                ("error", Self::Error),
+                ("groupchat", Self::Groupchat),
+                ("headline", Self::Headline),
+                ("normal", Self::Normal),
+            ],
+            StanzaKind::Presence => &[
+                ("error", Self::Error),
+                ("probe", Self::Probe),
+                ("subscribe", Self::Subscribe),
+                ("subscribed", Self::Subscribed),
+                ("unavailable", Self::Unavailable),
+                ("unsubscribe", Self::Unsubscribe),
+                ("unsubscribed", Self::Unsubscribed),
+            ],
+        }
+    }
+}
+
+/// A stanza that is supposed, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Supposed<'a> {
+    /// Its kind.
+    pub kind: Option<StanzaKind>,
+    /// Its type; none: no type stands there, and of an iq it is not known.
+    pub type_: Option<StanzaType>,
+    /// The namespace of its payload.
+    pub payload: Option<&'a str>,
+    /// Whether its addressee has a resource, as an occupant of a room has.
+    pub directed: bool,
+}
+
 /// How a remote domain was proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Identity {
@@ -98,6 +171,20 @@ pub enum Identity {
     Pin,
     /// It is a domain of another backend of ours (POL-08): nothing of the channel or the proof is asked.
     Inside,
+}
+
+impl Identity {
+    /// The word for the proof, as rules and records have it; none where there is none, or none is asked.
+    pub const fn proof(self) -> Option<&'static str> {
+        match self {
+            Self::Unproven | Self::Absent | Self::Inside => None,
+            Self::Dialback => Some("dialback"),
+            Self::Posh => Some("posh"),
+            Self::Certificate => Some("certificate"),
+            Self::Dane => Some("dane"),
+            Self::Pin => Some("pin"),
+        }
+    }
 }
 
 /// The channel between the two servers.

@@ -425,7 +425,10 @@ impl Reader {
     pub(super) fn choose<T: Copy>(&mut self, word: &Scalar, what: &str, table: &[(&str, T)]) -> Option<T> {
         let found = table.iter().find(|(name, _)| *name == word.value).map(|(_, value)| *value);
         if found.is_none() {
-            let mut remedy = String::from("write ");
+            let close = table.iter().map(|(name, _)| (strsim::damerau_levenshtein(&word.value, name), *name));
+            let meant = close.min().filter(|(apart, name)| *apart <= 2 && *apart < name.len());
+            let mut remedy = meant.map_or_else(String::new, |(_, name)| format!("did you mean `{name}`? "));
+            remedy.push_str("write ");
             for (index, (name, _)) in table.iter().enumerate() {
                 let separator = match index {
                     0 => "",

@@ -9,7 +9,7 @@ use super::peers::{Face, OnChange};
 use super::pins::{KeyDigest, Pins, ShownKey};
 use super::proxy::Proxy;
 use super::quarantine::Quarantine;
-use super::question::{Federate, Identity, StanzaKind, Tls};
+use super::question::{Federate, Identity, StanzaKind, StanzaType, Supposed, Tls};
 use super::rules::{Quotas, RuleName, StanzaRules, Terms};
 use crate::jid::Domain;
 use crate::reason::{Direction, Outcome, Reason};
@@ -58,17 +58,30 @@ impl Verdict {
 
     /// The verdict for one stanza of the pair: what the rule lets pass narrows what the pair was allowed.
     pub fn for_stanza(self, kind: Option<StanzaKind>, payload: Option<&str>) -> Verdict {
+        self.for_supposed(&Supposed { kind, payload, ..Supposed::default() })
+    }
+
+    /// The same where more is known of the stanza.
+    pub fn for_supposed(self, stanza: &Supposed<'_>) -> Verdict {
+        let &Supposed { kind, type_, payload, directed: _ } = stanza;
         let Some(stanzas) = self.permit.as_ref().map(|permit| Arc::clone(permit.stanzas())) else {
             return self;
         };
         let queries = kind == Some(StanzaKind::Iq) && stanzas.quarantine().is_some();
+        // What is wrong may say so, and whoever is there to be looked at changes nothing here.
+        let asks = |namespace: &str| match type_ {
+            Some(StanzaType::Error) => true,
+            Some(StanzaType::Set) => false,
+            _ => Quarantine::admits_query(namespace),
+        };
+        let unasked = type_ == Some(StanzaType::Set) || payload.is_some_and(|namespace| !asks(namespace));
         let refusal = if kind.is_some_and(|kind| !stanzas.admits_kind(kind)) {
             Reason::KindDenied
         } else if payload.is_some_and(|namespace| !stanzas.admits_payload(namespace)) {
             Reason::PayloadDenied
-        } else if queries && payload.is_some_and(|namespace| !Quarantine::admits_query(namespace)) {
+        } else if queries && unasked {
             Reason::Quarantined
-        } else if self.leaves() && stanzas.egress().is_some_and(|egress| egress.keeps(kind, payload)) {
+        } else if self.leaves() && stanzas.egress().is_some_and(|egress| egress.keeps(stanza)) {
             Reason::KeptInside
         } else {
             return self;
