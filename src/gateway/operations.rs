@@ -454,6 +454,9 @@ fn shown(view: &View) -> Stream {
         to: capped(standing.pair.target.as_str()),
         back: standing.back,
         proof: standing.method.label().to_owned(),
+        server_proof: ((view.meta.flow == Flow::S2sOut) != standing.back)
+            .then(|| standing.identity.proof().map(str::to_owned))
+            .flatten(),
         rule: standing.rule.as_str().to_owned(),
         address: standing.address.map(|address| address.to_string()),
         tls: standing.tls.map(|version| version.label().to_owned()),

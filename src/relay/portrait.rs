@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::filter::{Admitted, Guard, PairRoute};
-use crate::policy::{Beside, Policy, RuleName, Verdict};
+use crate::policy::{Beside, Identity, Policy, RuleName, Verdict};
 use crate::reason::{Direction, Reason};
 use crate::stream::{Certificate, Method, Pair, TlsVersion};
 
@@ -57,6 +57,8 @@ pub struct StandingPair {
     pub back: bool,
     /// How the remote domain was proven; outbound, how we were.
     pub method: Method,
+    /// How the remote domain was proven to us when the pair was admitted, either way.
+    pub identity: Identity,
     /// The rule that admitted it.
     pub rule: RuleName,
     /// Whether its remote domain is in quarantine.
@@ -157,6 +159,7 @@ impl Relay {
             pair: admitted.pair().clone(),
             back,
             method: shown.unwrap_or(admitted.method()),
+            identity: admitted.permit().question().identity,
             rule: admitted.permit().rule().clone(),
             quarantined: admitted.permit().quarantine().is_some(),
             address: admitted.permit().question().address,

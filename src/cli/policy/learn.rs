@@ -222,6 +222,7 @@ impl Seen {
                 let proof = match direction {
                     Direction::Inbound => record.proof.as_deref(),
                     // Outbound it is the other server that has to prove itself.
+                    // Where the record names none, dialback was all that was asked of it.
                     Direction::Outbound => Some(record.server_proof.as_deref().unwrap_or("dialback")),
                 };
                 let tls = tls_of(record.tls.as_deref());
@@ -245,14 +246,12 @@ impl Seen {
         for stream in streams {
             for pair in stream.pairs {
                 let name = format!("{}>{}", pair.from, pair.to);
-                let flow = match (stream.flow.as_str(), pair.back) {
-                    (flow, true) if flow == Flow::S2sIn.label() => Flow::S2sOut.label(),
-                    (_, true) => Flow::S2sIn.label(),
-                    (flow, false) => flow,
+                let Some((remote, direction)) = self.pair(Some(&name), &stream.flow) else { continue };
+                let proof = match direction {
+                    Direction::Inbound => Some(pair.proof.as_str()),
+                    // None is told by a gateway of an earlier version.
+                    Direction::Outbound => pair.server_proof.as_deref(),
                 };
-                let Some((remote, direction)) = self.pair(Some(&name), flow) else { continue };
-                // Outbound it is told how we were proven, and not how the other server was.
-                let proof = (direction == Direction::Inbound).then_some(pair.proof.as_str());
                 let way = self.traffic.entry(remote).or_default().way(direction);
                 way.times = way.times.max(1);
                 way.note(proof, Some(tls_of(pair.tls.as_deref())), (pair.stanzas, pair.octets), &now);
@@ -263,15 +262,15 @@ impl Seen {
     /// The remote domain of a pair with our hosted domain, and which way it goes.
     fn pair(&mut self, pair: Option<&str>, flow: &str) -> Option<(Domain, Direction)> {
         let (from, to) = pair?.split_once('>')?;
-        let direction = match flow {
-            flow if flow == Flow::S2sIn.label() => Direction::Inbound,
-            flow if flow == Flow::S2sOut.label() => Direction::Outbound,
-            _ => return None,
-        };
-        let (hosted, remote) = if direction == Direction::Inbound { (to, from) } else { (from, to) };
-        if hosted != self.hosted.as_str() {
+        // A stream may carry pairs both ways (XEP-0288): which way one goes is told by who is who.
+        if ![Flow::S2sIn, Flow::S2sOut].iter().any(|s2s| s2s.label() == flow) {
             return None;
         }
+        let (direction, remote) = match self.hosted.as_str() {
+            hosted if hosted == to => (Direction::Inbound, from),
+            hosted if hosted == from => (Direction::Outbound, to),
+            _ => return None,
+        };
         let remote = Domain::parse(remote).ok();
         self.unreadable += u64::from(remote.is_none());
         Some((remote?, direction))

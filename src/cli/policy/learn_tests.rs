@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::gateway::protocol::{self, Stream};
 use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Policy, SettledParties, Source};
 
 fn policy(text: &str, more: &[&str]) -> Policy {
@@ -120,6 +121,75 @@ fn whom_somebody_has_refused_is_left_out_with_the_reason() {
     let (_, text) = learned(&lines, &now, false);
     assert!(text.contains("# - banned.example: is refused inbound: "), "{text}");
     assert!(text.contains("# - spam.example: rule spam at now.yaml:3:5 names it already"), "{text}");
+}
+
+fn living(pairs: &[(&str, &str, &str, bool, &str, Option<&str>)]) -> Answer {
+    let streams = pairs.iter().map(|(from, to, flow, back, proof, server)| Stream {
+        stream: "1".to_owned(),
+        kind: "courier".to_owned(),
+        flow: (*flow).to_owned(),
+        peer: None,
+        since: Timestamp::now().to_string(),
+        pairs: vec![protocol::Pair {
+            from: (*from).to_owned(),
+            to: (*to).to_owned(),
+            back: *back,
+            proof: (*proof).to_owned(),
+            server_proof: server.map(str::to_owned),
+            rule: "default".to_owned(),
+            address: None,
+            tls: Some("1.3".to_owned()),
+            fingerprint: None,
+            stanzas: 5,
+            octets: 500,
+            managed: None,
+        }],
+        client: None,
+    });
+    Answer::Streams { streams: streams.collect(), silent: 0 }
+}
+
+// POL-23: nothing is learned that was not seen: a pair of which nobody says how its server was proven is left out, and told.
+#[test]
+fn a_proof_that_is_not_known_is_never_guessed() {
+    let home = "home.example";
+    let mut seen = Seen::new(Domain::parse(home).unwrap(), Duration::from_secs(86_400));
+    seen.living(living(&[
+        (home, "old.example", "s2s-out", false, "certificate", None),
+        (home, "new.example", "s2s-out", false, "certificate", Some("dialback")),
+        (home, "both.example", "s2s-in", true, "certificate", Some("dane")),
+        ("both.example", home, "s2s-out", true, "dane", None),
+        (home, "odd.example", "s2s-out", false, "certificate", Some("rumour")),
+    ]));
+    // A record says what the living pair does not.
+    let told =
+        record("admitted", "s2s-out", "home.example>told.example", ("dialback", Some("posh")), "1.3", 0);
+    seen.line(told.as_bytes());
+    seen.living(living(&[(home, "told.example", "s2s-out", false, "dialback", None)]));
+    // A record of what went back over the stream of a server that called us.
+    let back = record(
+        "ended",
+        "s2s-in",
+        "home.example>back.example",
+        ("certificate", Some("certificate")),
+        "1.3",
+        3,
+    );
+    seen.line(back.as_bytes());
+    let proposal = propose::propose(&seen, &policy(EMPTY, &[]), false);
+    let text = write::file(&proposal, &seen.hosted, Duration::from_secs(86_400));
+    write::prove(&text).unwrap_or_else(|findings| panic!("{findings:#?}\n{text}"));
+    for words in [
+        "    domains: [\"new.example\"]\n    direction: outbound\n    identity: [certificate, dialback]\n",
+        "    domains: [\"both.example\"]\n    identity: [dane]\n",
+        "    domains: [\"told.example\"]\n    direction: outbound\n    identity: [certificate, posh]\n",
+        "    domains: [\"back.example\"]\n    direction: outbound\n    identity: [certificate]\n",
+        "# - old.example: 5 stanzas passed outbound, and it is not known how it was proven: the audit log tells it",
+        "# - odd.example: 5 stanzas passed outbound, and it is not known",
+    ] {
+        assert!(text.contains(words), "no {words:?} in\n{text}");
+    }
+    assert_eq!((proposal.rules.len(), proposal.left_out.len()), (4, 2), "{text}");
 }
 
 // A rule that asks lists names nobody whom they do not.

@@ -27,6 +27,9 @@ pub struct Pair {
     pub back: bool,
     /// How the remote domain was proven; outbound, how we were.
     pub proof: String,
+    /// Outbound, how the remote domain was proven to us; none inbound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_proof: Option<String>,
     /// The rule that admitted it.
     pub rule: String,
     /// The address of the remote server.

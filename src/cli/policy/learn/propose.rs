@@ -48,6 +48,15 @@ impl Way {
     pub(super) fn is_used(&self) -> bool {
         self.stanzas > 0
     }
+
+    /// Whether it is known how the remote domain was proven each time, in words that a rule has.
+    fn is_proven(&self) -> bool {
+        !self.proofs.is_empty() && self.proofs.iter().all(|proof| PROOFS.contains(&proof.as_str()))
+    }
+
+    fn is_proven_by(&self, proof: &str) -> bool {
+        self.proofs.contains(proof)
+    }
 }
 
 /// What passed between our domain and another.
@@ -76,6 +85,8 @@ impl Traffic {
 pub(super) struct Terms {
     /// None: both.
     pub(super) direction: Option<Direction>,
+    /// Whether a certificate that speaks for the domain was shown, or something weaker, in whose place it is taken.
+    pub(super) certificate: bool,
     /// Whether dialback was all that was shown, one way at least.
     pub(super) dialback: bool,
     /// Whether what the domain publishes over HTTPS was all that was shown, one way at least.
@@ -197,15 +208,23 @@ fn terms(
     if traffic.used().any(|(_, way)| way.proofs.contains("pin")) {
         return Err("is proven by a pinned key: keep its rule, for the log does not hold the key".to_owned());
     }
+    if let Some((direction, way)) = traffic.used().find(|(_, way)| !way.is_proven()) {
+        return Err(format!(
+            "{} stanzas passed {direction}, and it is not known how it was proven: the audit log tells it when a pair is admitted",
+            way.stanzas
+        ));
+    }
     let direction = match (traffic.inbound.is_used(), traffic.outbound.is_used()) {
         (true, true) => None,
         (true, false) => Some(Direction::Inbound),
         (false, _) => Some(Direction::Outbound),
     };
+    let shown = |proof| traffic.used().any(|(_, way)| way.is_proven_by(proof));
     let terms = Terms {
         direction,
-        dialback: traffic.used().any(|(_, way)| way.proofs.contains("dialback")),
-        posh: traffic.used().any(|(_, way)| way.proofs.contains("posh")),
+        certificate: ["certificate", "posh", "dialback"].into_iter().any(shown),
+        dialback: shown("dialback"),
+        posh: shown("posh"),
         tls: traffic.used().filter_map(|(_, way)| way.tls).min().unwrap_or(Tls::V12),
     };
     Ok((terms, traffic, refused))
@@ -326,8 +345,9 @@ fn cases(remote: &Domain, traffic: &Traffic, terms: &Terms) -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for (direction, way) in traffic.used() {
-        let weakest = ["dialback", "posh"].into_iter().find(|proof| way.proofs.contains(*proof));
-        cases.push(case(direction, weakest.unwrap_or("certificate"), None));
+        // The weakest first.
+        let weakest = PROOFS.into_iter().find(|proof| way.is_proven_by(proof));
+        cases.extend(weakest.map(|proof| case(direction, proof, None)));
     }
     let direction = terms.direction.unwrap_or(Direction::Inbound);
     // In clear nobody who is called can prove anything, and the rule takes that.
@@ -335,17 +355,21 @@ fn cases(remote: &Domain, traffic: &Traffic, terms: &Terms) -> Vec<Case> {
     if !terms.dialback && !takes_all {
         cases.push(case(direction, "dialback", Some("identity-too-weak")));
     }
+    let strongest = if terms.certificate { "certificate" } else { "dane" };
     match terms.direction {
         Some(Direction::Inbound) => {
-            cases.push(case(Direction::Outbound, "certificate", Some("wrong-direction")))
+            cases.push(case(Direction::Outbound, strongest, Some("wrong-direction")));
         }
         Some(Direction::Outbound) => {
-            cases.push(case(Direction::Inbound, "certificate", Some("wrong-direction")));
+            cases.push(case(Direction::Inbound, strongest, Some("wrong-direction")));
         }
         None => {}
     }
     cases
 }
+
+/// Proofs of which a rule may be learned, the weakest first. A pinned key is not among them, for no record holds it.
+const PROOFS: [&str; 4] = ["dialback", "posh", "certificate", "dane"];
 
 /// So many domains below one name are written as a wildcard.
 const SEVERAL: usize = 3;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::propose::{Case, LeftOut, Proposal, Rule, Way};
+use super::propose::{Case, LeftOut, Proposal, Rule, Terms, Traffic, Way};
 use crate::config;
 use crate::jid::Domain;
 use crate::policy::{self, Day, Finding, PolicyFile, Source, Tls};
@@ -94,6 +94,16 @@ fn write_rule(out: &mut String, rule: &Rule) -> std::fmt::Result {
             "  # One way dialback was all that was shown; a rule is for both ways, so this one takes it both ways."
         )?;
     }
+    let no_certificate = |traffic: &Traffic| {
+        let ways = [&traffic.inbound, &traffic.outbound];
+        ways.into_iter().filter(|way| way.is_used()).all(|way| !way.proofs.contains("certificate"))
+    };
+    if rule.terms.certificate && rule.seen.iter().any(|(_, traffic)| no_certificate(traffic)) {
+        writeln!(
+            out,
+            "  # A certificate was not what proved it, and is taken all the same: it is the stronger proof."
+        )?;
+    }
     if rule.terms.tls == Tls::None {
         writeln!(out, "  # It spoke in clear. Ask it for TLS.")?;
     }
@@ -105,9 +115,11 @@ fn write_rule(out: &mut String, rule: &Rule) -> std::fmt::Result {
         Some(Direction::Inbound) => writeln!(out, "    direction: inbound")?,
         Some(Direction::Outbound) => writeln!(out, "    direction: outbound")?,
     }
-    let posh = if rule.terms.posh { ", posh" } else { "" };
-    let dialback = if rule.terms.dialback { ", dialback" } else { "" };
-    writeln!(out, "    identity: [certificate{posh}{dialback}]")?;
+    let Terms { certificate, posh, dialback, .. } = rule.terms;
+    let words = [("certificate", certificate), ("posh", posh), ("dialback", dialback)];
+    let words: Vec<&str> = words.into_iter().filter_map(|(word, shown)| shown.then_some(word)).collect();
+    // DANE is taken by every rule, as it is stronger than the others.
+    writeln!(out, "    identity: [{}]", if words.is_empty() { "dane".to_owned() } else { words.join(", ") })?;
     writeln!(out, "    tls: {}", tls(rule.terms.tls))
 }
 
