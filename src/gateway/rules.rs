@@ -319,7 +319,10 @@ pub(super) fn shadow_shown(report: &Report) -> crate::status::Shadow {
                 to: change.to.clone(),
                 direction: if change.flow == Flow::S2sOut.label() { "outbound" } else { "inbound" }
                     .to_owned(),
-                what: change.what.clone(),
+                what: match &change.sender {
+                    Some(sender) => format!("{} {sender}", change.what),
+                    None => change.what.clone(),
+                },
                 next: change.next.clone(),
                 reason: change.reason.clone(),
                 rule: change.rule.clone(),

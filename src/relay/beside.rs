@@ -66,12 +66,12 @@ pub(super) fn stands(turn: &mut Turn<'_>, pair: &Pair, permit: &Permit, octets: 
 pub(super) fn of_sender(
     turn: &mut Turn<'_>,
     (pair, permit): (&Pair, &Permit),
-    word: Arc<Beside>,
+    (sender, word): (&str, Arc<Beside>),
     octets: usize,
 ) {
-    let (outcome, reason) = (Outcome::Allow, word.reason);
+    let (outcome, reason, sender) = (Outcome::Allow, word.reason, Some(sender.into()));
     let (pair, rule) = (pair.clone(), permit.rule().clone());
-    turn.note(Event::Otherwise { pair, rule, outcome, reason, beside: word, octets });
+    turn.note(Event::Otherwise { pair, sender, rule, outcome, reason, beside: word, octets });
 }
 
 fn otherwise(
@@ -83,7 +83,7 @@ fn otherwise(
 ) {
     let Some(beside) = permit.beside().cloned() else { return };
     let (pair, rule) = (pair.clone(), permit.rule().clone());
-    turn.note(Event::Otherwise { pair, rule, outcome, reason, beside, octets });
+    turn.note(Event::Otherwise { pair, sender: None, rule, outcome, reason, beside, octets });
 }
 
 /// Whether the policy in the shadow would let this stanza of the pair pass.

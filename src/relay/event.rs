@@ -283,9 +283,11 @@ pub enum Event {
     /// A rule refuses a stanza for this reason: a refusal that follows tells of it.
     Ruled { rule: RuleName, place: Option<Place>, reason: Reason },
     /// The policy in the shadow would have decided otherwise about a stanza of a pair that stands under `rule`: it passed, and
-    /// would be refused for `reason`; or it was refused for `reason`, and would pass. `outcome` is what became of it.
+    /// would be refused for `reason`; or it was refused for `reason`, and would pass. `outcome` is what became of it; `sender` the bare
+    /// address that this is about, where it is about that alone.
     Otherwise {
         pair: Pair,
+        sender: Option<Box<str>>,
         rule: RuleName,
         outcome: Outcome,
         reason: Reason,

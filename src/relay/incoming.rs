@@ -209,9 +209,10 @@ impl Incoming<'_> {
         }
     }
 
-    /// What the policy in the shadow says of the sender that was asked about last, where it would refuse him.
-    fn beside_sender(&self) -> Option<Arc<Beside>> {
-        self.asked.as_ref()?.beside.clone()
+    /// The sender that was asked about last, and what the policy in the shadow says of him, where it would refuse him.
+    fn beside_sender(&self) -> Option<(&str, Arc<Beside>)> {
+        let asked = self.asked.as_ref()?;
+        Some((&asked.address, asked.beside.clone()?))
     }
 
     fn forward(

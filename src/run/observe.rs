@@ -27,7 +27,7 @@ use super::refusals::{RefusalRecord, Refusals};
 use super::registry::Meta;
 use super::remembered::Remembered;
 use super::seeking::Seeking;
-use super::shadow::Shadow;
+use super::shadow::{Concerned, Shadow};
 use super::told::Around;
 use super::used::Used;
 use crate::jid::Domain;

@@ -23,8 +23,11 @@ pub struct Otherwise {
     pub from: String,
     /// The domain that is spoken to.
     pub to: String,
-    /// `pair`: the pair as a whole; `stanza`: single stanzas of a pair that stands and would stand.
+    /// `pair`: the pair as a whole; `stanza`: single stanzas of a pair that stands and would stand; `sender`: those of one sender.
     pub what: String,
+    /// The bare address of that sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
     /// What is done now: `allow` or `deny`; `quarantine` where that alone would end.
     pub now: String,
     /// What would be done: `allow`, `deny` or `quarantine`.
@@ -108,9 +111,43 @@ struct Key {
     flow: String,
     from: String,
     to: String,
-    stanza: bool,
+    what: String,
+    sender: Option<String>,
     now: String,
     reason: String,
+}
+
+/// What of a pair would be decided otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concerned<'a> {
+    /// The pair as a whole.
+    Pair,
+    /// What this bare address sends; the pair would stand.
+    Sender(&'a str),
+    /// Single stanzas, whoever sends them; the pair would stand.
+    Stanzas,
+}
+
+impl Concerned<'_> {
+    /// What a stanza is told under of which the policy in the shadow says this.
+    pub fn of_pair(beside: &Beside) -> Self {
+        if beside.is_allow() { Self::Stanzas } else { Self::Pair }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Pair => "pair",
+            Self::Sender(_) => "sender",
+            Self::Stanzas => "stanza",
+        }
+    }
+
+    fn sender(self) -> Option<String> {
+        match self {
+            Self::Sender(address) => Some(escaped(address, LONGEST_ADDRESS)),
+            Self::Pair | Self::Stanzas => None,
+        }
+    }
 }
 
 impl Key {
@@ -119,7 +156,8 @@ impl Key {
             flow: change.flow.clone(),
             from: change.from.clone(),
             to: change.to.clone(),
-            stanza: change.what == STANZA,
+            what: change.what.clone(),
+            sender: change.sender.clone(),
             now: change.now.clone(),
             reason: change.reason.clone(),
         }
@@ -168,7 +206,8 @@ impl Shadow {
                 // Who is in quarantine is let in.
                 ShadowChange::None | ShadowChange::Refuses => (Outcome::Allow, Outcome::Deny, beside.reason),
             };
-            let entry = table.entry(flow, pair, PAIR, (now, next, reason), &verdict.rule, beside);
+            let entry =
+                table.entry((flow, pair, Concerned::Pair), (now, next, reason), &verdict.rule, beside);
             entry.asked += 1;
         }
         change
@@ -177,19 +216,18 @@ impl Shadow {
     /// A stanza of a pair passed or was refused, and would not have been.
     pub fn stanza(
         &self,
-        (flow, pair): (Flow, &Pair),
+        about: (Flow, &Pair, Concerned<'_>),
         (outcome, reason): (Outcome, Reason),
         rule: &RuleName,
         beside: &Beside,
         octets: usize,
     ) {
-        let what = if beside.is_allow() { STANZA } else { PAIR };
         let ways = match outcome {
             Outcome::Deny => (Outcome::Deny, Outcome::Allow, reason),
             Outcome::Allow | Outcome::Quarantine => (Outcome::Allow, Outcome::Deny, reason),
         };
         let mut table = self.table();
-        let entry = table.entry(flow, pair, what, ways, rule, beside);
+        let entry = table.entry(about, ways, rule, beside);
         entry.stanzas += 1;
         entry.octets = entry.octets.saturating_add(u64::try_from(octets).unwrap_or(u64::MAX));
     }
@@ -270,9 +308,7 @@ impl Report {
 impl Table {
     fn entry(
         &mut self,
-        flow: Flow,
-        pair: &Pair,
-        what: &str,
+        (flow, pair, whose): (Flow, &Pair, Concerned<'_>),
         (outcome, next, reason): (Outcome, Outcome, Reason),
         rule: &RuleName,
         beside: &Beside,
@@ -281,7 +317,8 @@ impl Table {
             flow: flow.label().to_owned(),
             from: escaped(pair.sender.as_str(), LONGEST),
             to: escaped(pair.target.as_str(), LONGEST),
-            stanza: what == STANZA,
+            what: whose.label().to_owned(),
+            sender: whose.sender(),
             now: outcome.label().to_owned(),
             reason: reason.label().to_owned(),
         };
@@ -293,7 +330,8 @@ impl Table {
             flow: key.flow.clone(),
             from: key.from.clone(),
             to: key.to.clone(),
-            what: what.to_owned(),
+            what: key.what.clone(),
+            sender: key.sender.clone(),
             now: key.now.clone(),
             next: next.label().to_owned(),
             reason: key.reason.clone(),
@@ -331,11 +369,8 @@ impl Table {
     }
 }
 
-/// The pair as a whole.
-const PAIR: &str = "pair";
-
-/// Single stanzas of it.
-const STANZA: &str = "stanza";
+/// Octets of an address: those of its three parts and two marks between them.
+const LONGEST_ADDRESS: usize = 3071;
 
 /// Characters of a domain.
 const LONGEST: usize = 253;

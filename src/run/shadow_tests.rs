@@ -93,11 +93,48 @@ fn stanzas_count_where_they_pass_or_not() {
     let beside = verdict.beside.clone().unwrap();
     for octets in [10, 20] {
         let what = (Outcome::Allow, beside.reason);
-        shadow.stanza((Flow::S2sIn, &pair), what, &verdict.rule, &beside, octets);
+        shadow.stanza(
+            (Flow::S2sIn, &pair, Concerned::of_pair(&beside)),
+            what,
+            &verdict.rule,
+            &beside,
+            octets,
+        );
     }
     let report = shadow.report();
     let change = report.changes.first().unwrap();
     assert_eq!((change.what.as_str(), change.stanzas, change.octets), ("pair", 2, 30));
+}
+
+// POL-21: what lists of the shadow say of one address is told of him, and the pair of all others is not said to end.
+#[test]
+fn one_sender_is_told_apart_from_his_pair() {
+    let shadow = Shadow::default();
+    shadow.follow("next");
+    let pair = pair("a.example");
+    let verdict = verdict(Federation::Any, Federation::Listed, &pair);
+    let beside = verdict.beside.clone().unwrap();
+    let what = (Outcome::Allow, Reason::OnLists);
+    for whose in [
+        Concerned::Sender("bad@a.example"),
+        Concerned::Sender("worse@a.example"),
+        Concerned::Sender("bad@a.example"),
+    ] {
+        shadow.stanza((Flow::S2sIn, &pair, whose), what, &verdict.rule, &beside, 10);
+    }
+    let told = |shadow: &Shadow| -> Vec<_> {
+        let changes = shadow.report().changes.into_iter();
+        changes.map(|change| (change.what, change.sender.unwrap(), change.stanzas)).collect()
+    };
+    let expected = [("sender", "bad@a.example", 2), ("sender", "worse@a.example", 1)]
+        .map(|(what, sender, stanzas)| (what.to_owned(), sender.to_owned(), stanzas));
+    assert_eq!(told(&shadow), expected);
+    // And so after a restart.
+    let after = Shadow::default();
+    after.follow("next");
+    after.recall(shadow.report());
+    after.stanza((Flow::S2sIn, &pair, Concerned::Sender("bad@a.example")), what, &verdict.rule, &beside, 10);
+    assert_eq!(told(&after).first(), Some(&("sender".to_owned(), "bad@a.example".to_owned(), 3)));
 }
 
 #[test]
@@ -108,7 +145,13 @@ fn strangers_cannot_make_it_grow() {
     let (kept, any, listed) = (pair("kept.example"), Federation::Any, Federation::Listed);
     let of_kept = verdict(any, listed, &kept);
     let beside = of_kept.beside.clone().unwrap();
-    shadow.stanza((Flow::S2sIn, &kept), (Outcome::Allow, beside.reason), &of_kept.rule, &beside, 1);
+    shadow.stanza(
+        (Flow::S2sIn, &kept, Concerned::Pair),
+        (Outcome::Allow, beside.reason),
+        &of_kept.rule,
+        &beside,
+        1,
+    );
     let one = verdict(listed, any, &pair("x.example"));
     let beside = one.beside.clone().unwrap();
     for n in 0..CHANGES + 100 {

@@ -327,7 +327,7 @@ pub struct ShadowChange {
     pub to: String,
     /// `inbound` or `outbound`.
     pub direction: String,
-    /// `pair` or `stanza`.
+    /// `pair` or `stanza`; or `sender` and the address of one.
     pub what: String,
     /// What would be done: `allow`, `deny` or `quarantine`.
     pub next: String,

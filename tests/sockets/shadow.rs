@@ -70,6 +70,39 @@ fn change<'a>(answer: &'a Value, from: &str, to: &str) -> Option<&'a Value> {
     changes.iter().find(|change| change["from"] == from && change["to"] == to)
 }
 
+// POL-13, POL-21: a list of the shadow that names one address is told as that sender's stanzas; the pair of all others goes on.
+#[tokio::test]
+async fn what_lists_of_the_shadow_say_of_one_sender_is_told_of_him_alone() {
+    let world = world().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    // What `printf %s bad@friend.example | sha256sum` prints.
+    let digest = "09a78af8352c039b11698621070313cc94a0a836f46019c8970a1d6c1c86f8c7";
+    fs::write(world.folder.path().join("block.txt"), format!("{digest}\n")).unwrap();
+    let file = config(&world);
+    let text = fs::read_to_string(&file).unwrap();
+    let list = "lists: [{ name: block, file: block.txt, format: jid-sha256 }]\n";
+    fs::write(&file, format!("{text}{list}")).unwrap();
+    shadow(&world, "version: v1\nrules:\n  - { name: senders, verdict: deny, lists: [block] }\n").await;
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("shadow-federation: listed", "shadow-federation: any")).unwrap();
+    ask(&world.socket(), &["reload"]).await;
+
+    let mut stream = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut stream, "good@friend.example", "j@hall.example", "good").await;
+    still_passes(&world, &mut stream, "bad@friend.example", "j@hall.example", "bad").await;
+    let told = asked(&world, &["policy", "shadow"], |answer| change(answer, FRIEND, HALL).is_some()).await;
+    let all = told["report"]["changes"].as_array().unwrap();
+    let [only] = &all[..] else { panic!("{told:#}") };
+    let said = (&only["what"], &only["sender"], &only["reason"], &only["stanzas"]);
+    let expected = (&"sender".into(), &"bad@friend.example".into(), &"on-lists".into(), &Value::from(1));
+    assert_eq!(said, expected, "{told:#}");
+    let text = tell(&world.socket(), &["policy", "shadow"]).await.out;
+    let words = "friend.example > hall.example  bad@friend.example alone would be refused: on-lists";
+    assert!(text.contains(words), "{text}");
+    let (_, page) = world.get("/status.json").await.unwrap();
+    assert!(page.contains("sender bad@friend.example"), "{page}");
+}
+
 // POL-21.
 #[tokio::test]
 async fn what_is_in_the_shadow_is_told_everywhere_and_acts_nowhere_until_it_is_promoted() {

@@ -100,7 +100,11 @@ fn print_change(change: &Otherwise, console: &mut Console) {
         (_, "allow") => "would be admitted, is",
         _ => "would be refused:",
     };
-    let what = if change.what == "stanza" { "some stanzas " } else { "" };
+    let what = match (&*change.what, &change.sender) {
+        (_, Some(sender)) => format!("{sender} alone "),
+        ("stanza", None) => "some stanzas ".to_owned(),
+        _ => String::new(),
+    };
     let at = change.place.as_deref().map(|place| format!(" at {place}")).unwrap_or_default();
     let living = if change.living > 0 { format!(", {} live", change.living) } else { String::new() };
     console.line(format_args!(

@@ -32,13 +32,14 @@ impl Observe {
 
     /// The policy in the shadow would have decided otherwise about a stanza.
     pub(super) fn otherwise(&self, flow: Flow, event: &Event) {
-        let Event::Otherwise { pair, rule, outcome, reason, beside, octets } = event else { return };
+        let Event::Otherwise { pair, sender, rule, outcome, reason, beside, octets } = event else { return };
         let change = match outcome {
             Outcome::Allow | Outcome::Quarantine => ShadowChange::Refuses,
             Outcome::Deny => ShadowChange::Admits,
         };
         self.metrics.shadow_stanza(flow, Some(hosted(flow, pair)), change);
-        self.shadow.stanza((flow, pair), (*outcome, *reason), rule, beside, *octets);
+        let whose = sender.as_deref().map_or(Concerned::of_pair(beside), Concerned::Sender);
+        self.shadow.stanza((flow, pair, whose), (*outcome, *reason), rule, beside, *octets);
     }
 
     pub(super) fn half_fit(&self) -> MutexGuard<'_, HashSet<(Domain, Reason)>> {
