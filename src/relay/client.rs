@@ -1,8 +1,8 @@
 //! The relay of one client: the leg that arrived, the one leg to its server, and what goes between them.
 //!
 //! Nothing goes to the server before TLS stands and the domain is one of ours (C2S-02), no stanza goes either way before
-//! the server has said who the client is, and then none is ever dropped, answered or made here (SM-02): what cannot pass
-//! ends the stream.
+//! the server has said who the client is, and then none is ever dropped, answered or made here (SM-02): what a client
+//! may not send ends the stream, and what its server may not has another in its place.
 
 mod certified;
 mod ends;

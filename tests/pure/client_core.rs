@@ -1522,6 +1522,21 @@ fn who_sent_too_much_reads_the_limit_and_how_much_it_was() {
                 stage.effects.clear();
             }
             stage.hears(side, &stanza);
+            if (side, managed) == (FAR, true) {
+                // SM-02: what its server says has another in its place, and the stream goes on; the log alone tells the limit.
+                let stood_in = stage.delivered();
+                assert_eq!(
+                    stood_in,
+                    ["<message to='alice@hall.example' from='c@friend.example'/>"],
+                    "{label}"
+                );
+                let told = stage.effects.iter().any(|effect| {
+                    let told = format!("{effect:?}");
+                    told.contains("Unfit") && told.contains(&format!("measure: Some(({most}, "))
+                });
+                assert!(told && stage.said(NEAR).is_empty(), "{label}: {:?}", stage.effects);
+                continue;
+            }
             let said = match (side, managed) {
                 (FAR, false) => stage.passed().remove(0).1,
                 _ => stage.said(NEAR),
@@ -1554,11 +1569,49 @@ fn a_refused_stanza_of_the_server_behind_comes_back_to_it() {
     stage.hears(FAR, &format!("<iq type='result' from='c@friend.example' id='2'>{odd}</iq>"));
     let delivered = stage.delivered();
     assert!(delivered[0].starts_with("<iq type='error' id='2' from='c@friend.example'>"), "{delivered:?}");
-    let mut managed = bound();
-    managed.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3'/>");
-    managed.said(NEAR);
-    managed.hears(FAR, &format!("<message from='c@friend.example'>{odd}</message>"));
-    assert!(managed.said(NEAR).contains("(name-beyond-ascii)"));
+}
+
+// XML-17, SM-02: of a client with stream management it would be kept for the next login, and end each of them: one of the same count goes
+// in its place, by kind, whether the server has granted the client's wish already or not.
+#[test]
+fn a_refused_stanza_of_the_server_behind_keeps_the_count_of_a_managed_stream() {
+    let (from, odd) = ("from='c@friend.example'", "<\u{e9}/>");
+    let attributes: String = (0..70).map(|i| format!(" a{i}=''")).collect();
+    let rows = [
+        (format!("<message {from} id='1'>{odd}</message>"), "<message from='c@friend.example'/>"),
+        (format!("<message {from}{attributes}/>"), "<message from='c@friend.example'/>"),
+        (format!("<message {from} type='error'>{odd}</message>"), "<message from='c@friend.example'/>"),
+        (format!("<presence {from}>{odd}</presence>"), "<message from='c@friend.example'/>"),
+        (
+            format!("<iq type='result' {from} id='2'>{odd}</iq>"),
+            "<iq type='error' id='2' from='c@friend.example'>",
+        ),
+        (
+            format!("<iq type='get' {from} id='3'>{odd}</iq>"),
+            "<iq type='get' id='3' from='c@friend.example'><policy-violation ",
+        ),
+        (
+            format!("<iq type='set' {from} id='{}'>{odd}</iq>", "i".repeat(1025)),
+            "<iq type='set' from='c@friend.example'><policy-violation ",
+        ),
+    ];
+    for granted in [false, true] {
+        let mut stage = bound();
+        stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3'/>");
+        if granted {
+            stage.hears(FAR, "<enabled xmlns='urn:xmpp:sm:3' resume='true' id='s'/>");
+        }
+        stage.effects.clear();
+        for (stanza, expected) in &rows {
+            stage.hears(FAR, stanza);
+            let (delivered, passed) = (stage.delivered(), stage.passed());
+            assert_eq!((delivered.len(), passed.len()), (1, 0), "{stanza}: {delivered:?} {passed:?}");
+            assert!(delivered[0].starts_with(expected) && !delivered[0].contains('\u{e9}'), "{delivered:?}");
+        }
+        stage.hears(FAR, &format!("<message {from}><body>y</body></message>"));
+        assert!(stage.delivered()[0].contains("<body>y</body>"));
+        assert_eq!(stage.said(NEAR), "");
+    }
 }
 
 // SM-02, POL-12: what a patch denies of the server would be kept for the next login and end each of them. Where stanzas are counted

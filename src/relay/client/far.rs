@@ -149,7 +149,7 @@ impl Step<'_, '_> {
             match self.patched(&frame, Direction::Outbound) {
                 Patched::Untouched => {}
                 Patched::Cut(children) => edits.cut = children,
-                Patched::Denied => return self.deny_far(&Turned::patched(frame.head())),
+                Patched::Denied => return self.turn_away_far(&Turned::patched(frame.head())),
             }
             let kind = frame.head().kind();
             let octets = edited(&frame, &edits);

@@ -1,9 +1,9 @@
 //! Stanzas on a client's stream, or from its server, that are legal XML and may not pass (requirements XML-17, XML-18).
 //!
 //! On a stream without management they are answered as between servers. On a managed one nothing may be dropped, answered or
-//! made (SM-02), and the client would send the same again after each resumption: the stream ends with a text that says why,
-//! and the session behind is closed. What a patch denies of the server has another in its place there: the server would keep it for
-//! the next login, and end that one, too.
+//! made (SM-02). What its client sends would come again after each resumption: the stream ends with a text that says why, and the
+//! session behind is closed. What the server sends has another in its place, for it would be kept for the next login, and end that
+//! one, too.
 
 use crate::reason::{Direction, Flow, Reason};
 use crate::xml::{Edits, Frame, RefusedStanza};
@@ -114,11 +114,15 @@ impl Step<'_, '_> {
         self.turn_away_far(&Turned::refused(refused));
     }
 
-    /// This stanza of the server does not reach its client.
+    /// This stanza of the server does not reach its client. Where stanzas are counted, one that says nothing goes in its place: each
+    /// side counts one, and once the client has acknowledged it the server has nothing left to bring again.
     pub(super) fn turn_away_far(&mut self, turned: &Turned<'_>) {
         self.tell_unfit(turned);
         if self.client.managed != Managed::No {
-            return self.near_fault_saying(turned.reason, &turned.words());
+            let octets = turned.stand_in();
+            self.count(turned.kind, octets.len());
+            self.turn.push(Effect::Deliver(octets));
+            return;
         }
         match turned.fate() {
             Fate::Answered if self.client.far.is_open() => {
@@ -133,18 +137,6 @@ impl Step<'_, '_> {
             }
             Fate::Answered | Fate::Dropped => {}
         }
-    }
-
-    /// A patch keeps this stanza of the server from its client. Where stanzas are counted, one that says nothing goes in its place:
-    /// each side counts one, and once the client has acknowledged it the server has nothing left to bring again.
-    pub(super) fn deny_far(&mut self, turned: &Turned<'_>) {
-        if self.client.managed == Managed::No {
-            return self.turn_away_far(turned);
-        }
-        self.tell_unfit(turned);
-        let octets = turned.stand_in();
-        self.count(turned.kind, octets.len());
-        self.turn.push(Effect::Deliver(octets));
     }
 
     fn tell_unfit(&mut self, turned: &Turned<'_>) {

@@ -73,9 +73,10 @@ impl Past {
     pub fn behind(mut self, edge: &Crossing<'_>) -> Result<Self, String> {
         self.comes(edge.side, edge.input);
         match edge.input {
-            Input::Token(Token::Refused(refused)) => {
-                self.comes_back(edge, (refused.kind(), refused.type_(), refused.from()))?;
-            }
+            Input::Token(Token::Refused(refused)) => match edge.side == FAR && self.managed.is_some() {
+                true => self.is_stood_in_for(edge)?,
+                false => self.comes_back(edge, (refused.kind(), refused.type_(), refused.from()))?,
+            },
             Input::Token(Token::Element(frame))
                 if is_denied(frame) && edge.side == FAR && self.managed.is_some() =>
             {
@@ -229,7 +230,7 @@ impl Past {
         }
     }
 
-    /// SM-02: what a patch denies of the server has one other stanza in its place where stanzas are counted, and nothing ends.
+    /// SM-02, XML-17: what a patch or the framer refuses of the server has one other stanza in its place where stanzas are counted, and nothing ends.
     fn is_stood_in_for(&self, edge: &Crossing<'_>) -> Breach {
         if !edge.before.is_bound()
             || [&self.near, &self.far].iter().any(|leg| leg.closed || leg.over || leg.ended)
@@ -243,7 +244,7 @@ impl Past {
         }
     }
 
-    /// XML-17, SM-02: what framer or patch refuses ends a stream that is counted; on any other it comes back by kind, alone.
+    /// XML-17, SM-02: what framer or patch refuses of the client ends a stream that is counted; on any other it comes back by kind, alone.
     fn comes_back(
         &self,
         edge: &Crossing<'_>,
