@@ -18,6 +18,7 @@ use crate::gateway::explain::{Explained, Query};
 use crate::gateway::protocol::Request;
 use crate::jid::Jid;
 use crate::policy::{self, CaseOutcome, Day, Finding};
+use crate::reason::Flow;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -75,6 +76,10 @@ pub(super) struct ExplainArgs {
     /// The remote server's address; without it, a rule that asks for a network is not met
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<IpAddr>,
+    /// Ask about the stream of a client, which patches look at: what it sends (inbound, and --from is the client), or what its server
+    /// sends it (outbound, and --to is)
+    #[arg(long, value_enum, conflicts_with_all = ["proof", "key", "ip"])]
+    c2s: Option<Way>,
     /// The kind of the stanza
     #[arg(long, value_enum)]
     kind: Option<Kind>,
@@ -133,6 +138,12 @@ enum Version {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Way {
+    Inbound,
+    Outbound,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
     Message,
     Presence,
@@ -154,7 +165,8 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
     let word = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
         value().map(|value| value.get_name().to_owned())
     };
-    let stanza = match args.stanza.as_deref().map(read_stanza).transpose() {
+    let flow = if args.c2s.is_some() { Flow::C2s } else { Flow::S2sIn };
+    let stanza = match args.stanza.as_deref().map(|path| read_stanza(path, flow)).transpose() {
         Ok(stanza) => stanza,
         Err(message) => {
             console.complain(message);
@@ -170,6 +182,7 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
         ip: args.ip,
         kind: args.kind.and_then(|kind| word(&|| kind.to_possible_value())),
         payload: args.payload.clone(),
+        c2s: args.c2s.and_then(|way| word(&|| way.to_possible_value())),
         stanza,
     };
     let Some(config) = args.config.as_ref().filter(|_| !args.live) else {
@@ -192,7 +205,11 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
     };
     match crate::gateway::explain::explain(&settings, &policy, &asked) {
         Ok(Explained::Judged(explanation)) => {
-            show(args, &explanation, console);
+            show(args, (&*explanation, &explanation.digest), console);
+            if explanation.is_allow() { Exit::Done } else { Exit::No }
+        }
+        Ok(Explained::OfClient(explanation)) => {
+            show(args, (&*explanation, &explanation.digest), console);
             if explanation.is_allow() { Exit::Done } else { Exit::No }
         }
         Ok(Explained::SameBackend { text, .. }) => {
@@ -210,7 +227,7 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
 ///
 /// # Errors
 /// In words, why there is none.
-fn read_stanza(path: &Path) -> Result<String, String> {
+fn read_stanza(path: &Path, flow: Flow) -> Result<String, String> {
     let mut text = String::new();
     let read = match path.as_os_str() == "-" {
         true => std::io::stdin().take(LARGEST).read_to_string(&mut text),
@@ -219,7 +236,7 @@ fn read_stanza(path: &Path) -> Result<String, String> {
     let told = |what: String, remedy: &str| format!("{}: error: {what}; {remedy}", path.display());
     match read {
         Ok(octets) if u64::try_from(octets).unwrap_or(LARGEST) < LARGEST => {
-            policy::is_stanza(&text).map_err(|why| {
+            policy::is_stanza(&text, flow).map_err(|why| {
                 told(format!("the stanza {why}"), "write one whole stanza, as it would stand on a stream")
             })?;
             Ok(text)
@@ -235,7 +252,11 @@ fn read_stanza(path: &Path) -> Result<String, String> {
 /// Octets of a file with a stanza.
 const LARGEST: u64 = 16 << 20;
 
-fn show(args: &ExplainArgs, explanation: &policy::Explanation, console: &mut Console) {
+fn show<E: Serialize + ToString>(
+    args: &ExplainArgs,
+    (explanation, digest): (&E, &str),
+    console: &mut Console,
+) {
     match args.format {
         Format::Json => console.json(explanation),
         Format::Text => {
@@ -246,7 +267,7 @@ fn show(args: &ExplainArgs, explanation: &policy::Explanation, console: &mut Con
                 console.print(text);
             }
             if console.is_verbose() {
-                console.line(format_args!("policy:     {}", explanation.digest));
+                console.line(format_args!("policy:     {digest}"));
             }
         }
     }

@@ -9,8 +9,8 @@ use crate::config::Settings;
 use crate::filter::{self, Leaving, Outgoing, StanzaRefusal};
 use crate::jid::{Domain, Jid};
 use crate::policy::{
-    Explanation, Federate, Identity, KeyDigest, OfStanza, Permit, Policy, ShownKey, StanzaFate, StanzaKind,
-    Tls,
+    ClientExplanation, Explanation, Federate, Identity, KeyDigest, OfStanza, Permit, Policy, ShownKey,
+    StanzaFate, StanzaKind, Tls,
 };
 use crate::reason::{Direction, Reason};
 use crate::run::observe::capped;
@@ -40,6 +40,9 @@ pub struct Query {
     /// The namespace of its payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
+    /// On the stream of a client: `inbound`, what that sends, or `outbound`, what its server sends it; none: between servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub c2s: Option<String>,
     /// The whole stanza, in place of kind and payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stanza: Option<String>,
@@ -50,6 +53,8 @@ pub struct Query {
 pub enum Explained {
     /// The verdict, and every rule considered.
     Judged(Box<Explanation>),
+    /// What patches make of it on the stream of a client.
+    OfClient(Box<ClientExplanation>),
     /// Both domains are served here, and their servers cannot be told apart (POL-08): no rule is considered.
     SameBackend {
         /// In words.
@@ -57,6 +62,20 @@ pub enum Explained {
         /// The reason's label.
         reason: &'static str,
     },
+}
+
+impl Explained {
+    /// Whether it may go on, and the same as text and as data.
+    pub(super) fn told(&self) -> (bool, String, serde_json::Value) {
+        let (allow, text, explanation) = match self {
+            Self::Judged(told) => (told.is_allow(), told.to_string(), serde_json::to_value(told)),
+            Self::OfClient(told) => (told.is_allow(), told.to_string(), serde_json::to_value(told)),
+            Self::SameBackend { text, reason } => {
+                (false, text.clone(), Ok(serde_json::json!({ "verdict": "deny", "reason": reason })))
+            }
+        };
+        (allow, text, explanation.unwrap_or_default())
+    }
 }
 
 /// The verdict, and every rule considered.
@@ -69,6 +88,9 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Query) -> Result<Ex
     let sender = sender.local.is_some().then(|| sender.bare_form());
     let sender = sender.as_deref();
     let kind = kind(asked)?;
+    if let Some(way) = &asked.c2s {
+        return of_client(policy, (&from, &to), (way, kind), asked);
+    }
     if policy.hosts(&to) && policy.hosts(&from) {
         return between(settings, policy, (&from, &to), kind, asked);
     }
@@ -114,6 +136,32 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Query) -> Result<Ex
     let routes = parts::ways(settings);
     let proxy = routes.of(remote).and_then(|route| route.proxy.as_ref());
     Ok(Explained::Judged(Box::new(judged(policy, &question, (kind, sender), asked)?.routed(proxy))))
+}
+
+/// What comes of a stanza between a client and its server.
+fn of_client(
+    policy: &Policy,
+    (from, to): (&Domain, &Domain),
+    (way, kind): (&str, Option<StanzaKind>),
+    asked: &Query,
+) -> Result<Explained, String> {
+    let (hosted, direction, word) = match way {
+        "inbound" => (from, Direction::Inbound, "from"),
+        "outbound" => (to, Direction::Outbound, "to"),
+        other => {
+            return Err(format!(
+                "\"{}\" is no way of a client's stream; write inbound or outbound",
+                capped(other)
+            ));
+        }
+    };
+    if !policy.hosts(hosted) {
+        let all = policy.hosted().map(Domain::as_str).collect::<Vec<_>>().join(", ");
+        return Err(format!("`{word}` names the client here, and {hosted} is not hosted; hosted are: {all}"));
+    }
+    let of = OfStanza { kind, payload: asked.payload.as_deref(), sender: None };
+    let explanation = ClientExplanation::of(policy, (hosted, direction), &of, asked.stanza.as_deref())?;
+    Ok(Explained::OfClient(Box::new(explanation)))
 }
 
 /// An address as peers may write it.

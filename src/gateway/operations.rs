@@ -11,7 +11,7 @@ use super::admin::Shows;
 use super::bans::{Ban, BanList, BanTarget};
 use super::cluster::{Cluster, Here};
 use super::control::Answering;
-use super::explain::{Explained, Query};
+use super::explain::Query;
 use super::lifecycle::Lifecycle;
 use super::loud::Loudness;
 use super::named::named;
@@ -191,16 +191,9 @@ impl Operations {
 
     fn explain(&self, asked: &Query) -> Answer {
         let policy = self.tools().registry.policy();
-        match super::explain::explain(&self.reloader.settings(), &policy, asked) {
-            Ok(Explained::Judged(explanation)) => Answer::Explained {
-                allow: explanation.is_allow(),
-                text: explanation.to_string(),
-                explanation: serde_json::to_value(&explanation).unwrap_or_default(),
-            },
-            Ok(Explained::SameBackend { text, reason }) => {
-                let explanation = serde_json::json!({ "verdict": "deny", "reason": reason });
-                Answer::Explained { allow: false, text, explanation }
-            }
+        let explained = super::explain::explain(&self.reloader.settings(), &policy, asked);
+        match explained.map(|explained| explained.told()) {
+            Ok((allow, text, explanation)) => Answer::Explained { allow, text, explanation },
             Err(message) => Answer::no(message),
         }
     }

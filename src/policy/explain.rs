@@ -1,18 +1,20 @@
 //! The same judgement, told: every rule considered, with file and line, as text and as data.
 
+mod client;
 mod stanza;
 
 use std::fmt;
 
 use serde::Serialize;
 
+pub use self::client::ClientExplanation;
 use self::stanza::Whole;
 pub use self::stanza::{OfStanza, StanzaFate};
 
 use super::Policy;
 use super::finding::Place;
 use super::judge::{Bearing, Considered, Witness};
-use super::patches::{Action, PatchQuestion, PatchWord, stanza_of};
+use super::patches::{PatchQuestion, PatchWord, stanza_of};
 use super::pins::ShownKey;
 use super::proxy::Proxy;
 use super::question::{Federate, Identity, Question, StanzaKind, Tls};
@@ -290,17 +292,11 @@ impl Policy {
         let asked = self.of_patches(question);
         let frame = stanza_of(stanza, asked.flow).map_err(|why| format!("the stanza {why}"))?;
         let head = frame.head();
-        let kind = match head.kind() {
-            Kind::Message => StanzaKind::Message,
-            Kind::Presence => StanzaKind::Presence,
-            Kind::Iq | Kind::Other => StanzaKind::Iq,
-        };
-        let of = OfStanza { kind: Some(kind), payload: None, sender };
+        let of = OfStanza { kind: Some(kind_of(head)), payload: None, sender };
         let mut explanation = self.explained(question, &of, Some(&Whole { head, read }));
         explanation.stanza = true;
         explanation.patches = self.patches().map_or_else(Vec::new, |patches| patches.met_by(head, &asked));
-        let denies = |patch: &PatchWord| patch.action == Action::Deny.label() && patch.mode == "act";
-        if explanation.is_allow() && explanation.patches.iter().any(denies) {
+        if explanation.is_allow() && explanation.patches.iter().any(PatchWord::denies) {
             let reason = Reason::Patched;
             explanation.verdict = Outcome::Deny.label();
             (explanation.reason, explanation.words) = (reason.label(), reason.words());
@@ -447,6 +443,14 @@ impl fmt::Display for Explanation {
             }
         }
         Ok(())
+    }
+}
+
+fn kind_of(head: &Head) -> StanzaKind {
+    match head.kind() {
+        Kind::Message => StanzaKind::Message,
+        Kind::Presence => StanzaKind::Presence,
+        Kind::Iq | Kind::Other => StanzaKind::Iq,
     }
 }
 

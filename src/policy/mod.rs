@@ -42,7 +42,7 @@ pub use compile::{Compiled, REMEMBER, build, compile, octets};
 pub use day::Day;
 pub use domains::Pattern;
 pub use egress::{Egress, Presence};
-pub use explain::{Explanation, OfStanza, ShadowWord, StanzaFate, Trail, TrailStep};
+pub use explain::{ClientExplanation, Explanation, OfStanza, ShadowWord, StanzaFate, Trail, TrailStep};
 pub use file::{
     CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuarantineSpec, QuotasSpec, RuleSpec, Scalar, StanzasSpec,
 };

@@ -437,6 +437,107 @@ fn terms_and_quotas_come_with_the_permit() {
     assert_eq!(for_stanza(StanzaKind::Iq, Some("urn:xmpp:ping")), Reason::Allowed);
 }
 
+// POL-12: patches look at the streams of clients, too, where no rule is asked: offline, of a whole stanza or of such stanzas, each way.
+#[test]
+fn patches_of_client_streams_are_explained() {
+    let text = "version: v1
+patches:
+  - { name: forms, reason: slow, action: deny, direction: inbound, flows: [c2s], payload: urn:f }
+  - { name: moods, reason: odd, action: cut, direction: outbound, flows: [c2s], payload: urn:m }
+  - { name: watched, reason: new, action: deny, mode: shadow, flows: [c2s], payload: urn:w }
+  - { name: servers, reason: far, action: deny, direction: inbound, payload: urn:f, flows: [s2s] }
+";
+    let (file, findings) = load::parse(text, "p.yaml");
+    assert_eq!(findings, []);
+    let (patches, _, _) =
+        compile_patches(&[PatchSource::new("p.yaml", file)], None, day("2026-11-21")).unwrap();
+    let (policy, _) = build(&input(Federation::None, &["version: v1\nrules: []\n"]));
+    let policy = policy.unwrap().with_patches(patches);
+    let home = domain("home.example");
+    let told = |direction, stanza: &str| {
+        let told =
+            ClientExplanation::of(&policy, (&home, direction), &OfStanza::default(), Some(stanza)).unwrap();
+        let names: Vec<String> = told.patches.iter().map(|patch| patch.patch.clone()).collect();
+        (told.is_allow(), told.reason, names.join(" "), told.to_string())
+    };
+    use Direction::{Inbound, Outbound};
+    for (direction, payload, allow, reason, met, words) in [
+        (Inbound, "urn:f", false, "patched", "forms", "its stream ends"),
+        (Outbound, "urn:f", true, "allowed", "", "patches:    the stanza meets none"),
+        (Outbound, "urn:m", true, "allowed", "moods", "moods at p.yaml:4:5 (cut): meets this stanza: odd"),
+        (Inbound, "urn:m", true, "allowed", "", "what a client sends (inbound), message"),
+        (Inbound, "urn:w", true, "allowed", "watched", "in shadow mode"),
+    ] {
+        let (allowed, why, names, text) =
+            told(direction, &format!("<message><x xmlns='{payload}'/></message>"));
+        assert_eq!((allowed, why, &*names), (allow, reason, met), "{direction:?} {payload}: {text}");
+        assert!(text.contains(words), "{text}");
+    }
+    // Without a stanza: which look at such.
+    let of = OfStanza { kind: Some(StanzaKind::Message), payload: Some("urn:f"), sender: None };
+    let looking = ClientExplanation::of(&policy, (&home, Inbound), &of, None).unwrap();
+    assert_eq!(looking.patches.iter().map(|patch| &*patch.patch).collect::<Vec<_>>(), ["forms"], "{looking}");
+    assert!(looking.is_allow() && looking.to_string().contains("looks at such stanzas"), "{looking}");
+    let broken = ClientExplanation::of(&policy, (&home, Inbound), &OfStanza::default(), Some("<message>"));
+    assert!(broken.unwrap_err().starts_with("the stanza "));
+}
+
+// RLY-22, POL-24: a case tells question from answer: what asks tells nothing of who asks, what answers does.
+#[test]
+fn a_case_may_name_the_type_of_a_stanza() {
+    let rules = "version: v1
+rules:
+  - { name: p, domains: [p.example], egress: { cut: [\"urn:x\"], presence: none, client-info: refuse } }
+  - { name: q, domains: [q.example], verdict: quarantine }
+expect:
+";
+    let out = "from: home.example, to: p.example";
+    let held = "from: q.example, to: home.example";
+    let rows = [
+        (out, "kind: iq, payload: \"jabber:iq:version\"", "deny, reason: kept-inside"),
+        (out, "kind: iq, type: get, payload: \"jabber:iq:version\"", "allow"),
+        (out, "kind: iq, type: result, payload: \"jabber:iq:version\"", "deny, reason: kept-inside"),
+        (out, "kind: iq, type: set, payload: \"urn:x\"", "deny, reason: kept-inside"),
+        (out, "kind: iq, type: error, payload: \"urn:x\"", "allow"),
+        (out, "kind: message, type: chat, payload: \"urn:x\"", "deny, reason: kept-inside"),
+        (out, "kind: message, type: groupchat", "allow"),
+        (out, "kind: presence", "deny, reason: kept-inside"),
+        (out, "kind: presence, type: unavailable", "deny, reason: kept-inside"),
+        ("from: home.example, to: room@p.example/nick", "kind: presence, type: unavailable", "allow"),
+        (out, "kind: presence, type: subscribe", "allow"),
+        (out, "kind: presence, type: probe", "allow"),
+        (held, "kind: iq, type: get, payload: \"urn:xmpp:ping\"", "quarantine"),
+        (held, "kind: iq, type: set, payload: \"urn:xmpp:ping\"", "deny, reason: quarantined"),
+        (held, "kind: iq, type: result, payload: \"jabber:iq:version\"", "deny, reason: quarantined"),
+        (held, "kind: iq, type: error, payload: \"jabber:iq:version\"", "quarantine"),
+        (held, "kind: iq, type: result", "quarantine"),
+    ];
+    for (pair, stanza, verdict) in rows {
+        let text = format!("{rules}  - {{ {pair}, {stanza}, verdict: {verdict} }}\n");
+        let findings = compile(&input(Federation::Listed, &[&text])).err();
+        assert_eq!(findings, None, "{pair}, {stanza}");
+    }
+    for (stanza, message, remedy) in [
+        (
+            "kind: iq, type: gett",
+            "\"gett\" is not a type of iq",
+            "did you mean `get`? write get, set, result or error",
+        ),
+        (
+            "kind: presence, type: chat",
+            "\"chat\" is not a type of presence",
+            "write error, probe, subscribe, ",
+        ),
+        ("kind: mesage, type: chat", "\"mesage\" is not a kind of stanza", "did you mean `message`? "),
+        ("type: get", "a `type` without a `kind`", "add `kind: iq`"),
+    ] {
+        let text = format!("{rules}  - {{ {out}, {stanza}, verdict: allow }}\n");
+        let findings = compile(&input(Federation::Listed, &[&text])).err().unwrap_or_default();
+        let [only] = &findings[..] else { panic!("{stanza}: {findings:#?}") };
+        assert!(only.message.contains(message) && only.remedy.starts_with(remedy), "{only:?}");
+    }
+}
+
 // RLY-22: what does not leave is told of one payload, offline; of the direction outbound alone, and never by a rule that could not mean it.
 #[test]
 fn egress_is_asked_of_what_leaves() {
@@ -550,7 +651,7 @@ fn every_finding_of_a_file_is_told_at_once() {
         "0.yaml:5:47: error: \"*.home.example\" is a wildcard",
         "0.yaml:5:65: error: away.example is not a hosted domain that uses this file",
         "0.yaml:6:37: error: z.example stands in this rule twice",
-        "0.yaml:6:58: error: \"alow\" is not a verdict; write allow, deny or quarantine",
+        "0.yaml:6:58: error: \"alow\" is not a verdict; did you mean `allow`? write allow, deny or quarantine",
         "0.yaml:6:69: error: \"1.1\" is not a version of TLS",
         "0.yaml:6:86: error: `identity` is empty",
         "0.yaml:7:49: error: \"192.0.2.1/24\" has bits set",

@@ -111,12 +111,12 @@ fn read(reader: &mut Reader, word: &Scalar, flow: Flow) -> Option<Frame> {
     }
 }
 
-/// Whether that is one whole stanza of a stream between servers.
+/// Whether that is one whole stanza of such a stream.
 ///
 /// # Errors
 /// What is wrong with it, behind "the stanza".
-pub fn is_stanza(text: &str) -> Result<(), String> {
-    stanza_of(text, Flow::S2sIn).map(drop)
+pub fn is_stanza(text: &str, flow: Flow) -> Result<(), String> {
+    stanza_of(text, flow).map(drop)
 }
 
 /// One whole stanza, read as strictly as on a stream.
