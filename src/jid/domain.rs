@@ -11,7 +11,7 @@ use std::sync::Arc;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 use super::error::AddressError;
-use super::prepare;
+use super::{prepare, quick};
 
 /// A domain name, canonical and unambiguous: what two servers, old and new, read alike.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -168,6 +168,14 @@ pub(super) fn canonical(text: &str) -> Result<Cow<'_, str>, AddressError> {
     if is_canonical_ascii(text) {
         return within_dns_length(text).map(Cow::Borrowed);
     }
+    match quick::canonical(text) {
+        Some(form) => Ok(Cow::Owned(form)),
+        None => with_care(text).map(Cow::Owned),
+    }
+}
+
+/// The same of what is not canonical ASCII, whatever letters it has.
+pub(super) fn with_care(text: &str) -> Result<String, AddressError> {
     if text.contains(FOREIGN_DOTS) {
         return Err(AddressError::Domain);
     }
@@ -197,7 +205,7 @@ pub(super) fn canonical(text: &str) -> Result<Cow<'_, str>, AddressError> {
     } else {
         return Err(AddressError::Domain);
     }
-    Ok(Cow::Owned(form))
+    Ok(form)
 }
 
 /// What both generations make of the labels as given; none if some are A-labels, which only IDNA decodes.
@@ -218,6 +226,13 @@ fn agreed(text: &str) -> Result<Option<String>, AddressError> {
 }
 
 fn to_ascii(form: &str) -> Result<Cow<'_, str>, AddressError> {
+    match quick::ascii(form) {
+        Some(ascii) => Ok(Cow::Owned(ascii)),
+        None => ascii_with_care(form),
+    }
+}
+
+pub(super) fn ascii_with_care(form: &str) -> Result<Cow<'_, str>, AddressError> {
     Uts46::new()
         .to_ascii(form.as_bytes(), AsciiDenyList::STD3, Hyphens::Check, DnsLength::Verify)
         .map_err(|_| AddressError::Domain)

@@ -8,6 +8,7 @@ mod address;
 mod domain;
 mod error;
 mod prepare;
+mod quick;
 
 pub use address::{Jid, MAX_WHOLE, Plain};
 pub use domain::Domain;
