@@ -215,6 +215,9 @@ impl Probe {
         // As the gateway does: the policy first, and a pair that it refuses costs no look-up (POL-04).
         let first = self.judge(Identity::Unproven, Tls::Unknown, None, ShownKey::Unknown);
         report.judged(&first);
+        if first.reason == Reason::NotListed {
+            report.nearest = self.policy.nearest(&self.remote).map(|nearest| nearest.to_string());
+        }
         if !first.is_allow() && !self.pin && !self.anyway {
             report
                 .trouble

@@ -53,6 +53,10 @@ async fn a_domain_that_policy_denies_is_told_before_any_lookup() {
         code == 1 && tells(&told, "policy", "not-listed") && tells(&told, "result", "not allowed"),
         "{told}"
     );
+    // A name misspelt is told as `policy explain` does.
+    assert!(!told.contains("nearest"), "{told}");
+    let (code, told) = probe(&world, "freind.example", &[]).await;
+    assert!(code == 1 && tells(&told, "nearest", "friend.example in rule partners at "), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

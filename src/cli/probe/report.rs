@@ -38,6 +38,9 @@ pub(super) struct Report {
     pub(super) pin: Option<String>,
     pub(super) external: bool,
     pub(super) dialback: bool,
+    /// The rule that looks most like the domain, where none names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nearest: Option<String>,
     /// What the running gateway remembers against the domain.
     pub(super) circuit: Option<String>,
     pub(super) reachable: bool,
@@ -134,6 +137,9 @@ impl Report {
                 self.reason
             ),
         );
+        if let Some(nearest) = &self.nearest {
+            line("nearest", &format!("{nearest}; a name misspelt?"));
+        }
         if let Some(circuit) = &self.circuit {
             line("circuit", circuit);
         }
