@@ -122,9 +122,9 @@ fn started(release: Release, place: &Place<'_>, path: &Path) -> Vec<Process> {
     let environment: Vec<(&str, &str)> =
         environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut process = host.spawn_of(release, "ejabberd", "erl", &arguments, &environment);
-    for port in [5222, 5269] {
-        process.listening(host, SocketAddr::new(IpAddr::V4(place.address), port), Duration::from_secs(60));
-    }
+    let [clients, servers] = [5222, 5269].map(|port| SocketAddr::new(IpAddr::V4(place.address), port));
+    process.listening(host, servers, Duration::from_secs(60));
+    process.answering(host, (place.domain, clients), Duration::from_secs(60));
     vec![process]
 }
 

@@ -7,7 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -265,6 +265,28 @@ impl Process {
     pub fn listening(&mut self, host: &Host, address: SocketAddr, limit: Duration) {
         let what = format!("{} to listen at {address}", self.label);
         self.ready(&what, limit, || host.connect(address).map(drop).map_err(|e| e.to_string()));
+    }
+
+    /// Waits until whoever takes connections at that address answers the header of a client, in whatever way: a server that is busy
+    /// with starting listens long before, and the gateway waits ten seconds for it.
+    pub fn answering(&mut self, host: &Host, (domain, address): (&str, SocketAddr), limit: Duration) {
+        let what = format!("{} to answer at {address}", self.label);
+        let header = format!(
+            "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='{domain}' version='1.0'>"
+        );
+        self.ready(&what, limit, || {
+            let mut stream = host.connect(address).map_err(|e| e.to_string())?;
+            let asked =
+                stream.set_read_timeout(Some(limit)).and_then(|()| stream.write_all(header.as_bytes()));
+            asked.map_err(|e| e.to_string())?;
+            match stream.read(&mut [0]) {
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    Err(e.to_string())
+                }
+                // An end is an answer, too: it may want to hear first who calls.
+                Ok(_) | Err(_) => Ok(()),
+            }
+        });
     }
 
     /// The exit status, if the program has ended.
