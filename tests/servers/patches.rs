@@ -162,7 +162,7 @@ fn patches_act_between_servers_and_follow_a_reload() {
 fn the_files_of_the_page_pass() {
     let page = fs::read_to_string(support::repository("deploy/security.md")).unwrap();
     let folder = tempfile::TempDir::new().unwrap();
-    for (kind, cases) in [("egress", 2), ("lists", 4), ("patches", 2)] {
+    for (kind, cases) in [("egress", 3), ("lists", 4), ("patches", 2)] {
         let block = page.split(&format!("```yaml {kind}\n")).nth(1).unwrap().split("```").next().unwrap();
         let file = folder.path().join(kind);
         fs::write(&file, block).unwrap();
