@@ -6,9 +6,10 @@
 
 mod awaiting;
 mod managing;
+mod params;
 mod securing;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -16,15 +17,16 @@ use crate::jid::Domain;
 use crate::reason::{Cause, Facing, Reason};
 use crate::xml::{Frame, Header, RefusedStanza, names};
 
-use self::awaiting::{Repeat, prove};
+use self::awaiting::prove;
 pub use self::managing::Managing;
 use self::managing::stand;
+pub use self::params::{InitiatingParams, UNHEARD};
 use self::securing::{ended_by, open};
 use super::dialback;
 use super::fault::{Due, Fault};
 use super::features::{self, Offered};
 use super::keyring::Keyring;
-use super::management::{Manage, Managed, Taken};
+use super::management::{Managed, Taken};
 use super::{KeyAnswer, KeyCheck, Pair, Secured, sasl};
 
 /// What the stream is opened for.
@@ -65,29 +67,6 @@ impl Errand {
             Self::Speak(pair) => &pair.target,
         }
     }
-}
-
-/// What an initiating entity is for its whole life.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct InitiatingParams {
-    /// Which network it looks at.
-    pub facing: Facing,
-    /// What it is for.
-    pub errand: Errand,
-    /// Policy lets this pair travel in clear (`tls: none`).
-    pub clear: bool,
-    /// EXTERNAL may be used; off after an attempt that ended in a closed stream.
-    pub external: bool,
-    /// What is asked of a server that offers stream management, once the pair stands.
-    pub manage: Manage,
-    /// The peer may send on it, too, if it offers that (SM-08). Settled when its channel stands.
-    pub bidi: bool,
-    /// What was taken so of the session that is to be gone on with.
-    pub taken: Taken,
-    /// T-header and T-tls, for each step before the proof.
-    pub step_time: Duration,
-    /// T-dialback, for the proof and for the question.
-    pub proof_time: Duration,
 }
 
 /// What may happen to it.
@@ -187,8 +166,6 @@ struct Line {
     unasked: u8,
     /// Claims and questions of the peer that were refused.
     refusals: u8,
-    /// How often the claim was made again, and so may be answered once more.
-    repeated: u8,
     /// The peer offers to use it both ways, and was told that it may.
     bidi: bool,
     /// Of what came so, since it is counted.
@@ -242,7 +219,6 @@ pub struct Awaiting {
     id: String,
     offered: Offered,
     deadline: Instant,
-    repeat: Option<Repeat>,
 }
 
 /// The pair stands.
@@ -291,10 +267,8 @@ impl Initiating {
             | Self::Managing(Managing { deadline, .. })
             | Self::Opening(Opening { deadline, .. })
             | Self::Requesting(Requesting { deadline, .. })
-            | Self::Upgrading(Upgrading { deadline, .. }) => Some(*deadline),
-            Self::Awaiting(Awaiting { deadline, repeat, .. }) => {
-                Some(repeat.as_ref().map_or(*deadline, |repeat| repeat.at))
-            }
+            | Self::Upgrading(Upgrading { deadline, .. })
+            | Self::Awaiting(Awaiting { deadline, .. }) => Some(*deadline),
             Self::Dialling | Self::Established(_) => None,
         }
     }

@@ -118,6 +118,11 @@ impl Far {
             turn.send(self.side(), octets);
         }
         let (reason, speaks) = (why.reason, matches!(self.terms.errand, Errand::Speak(_)));
+        if !closing && reason == Reason::DialbackTimeout && self.terms.claims_anew() {
+            self.terms.made_anew();
+            self.again(why, self.terms.external, AddressChoice::Same, turn);
+            return None;
+        }
         match self.terms.facing {
             // COMPAT(Openfire): one connect of its own in a thousand fails under load, and ours is refused or ended for it.
             Facing::Backend if !closing && speaks && self.broken == 0 && reason.is(Class::Broken) => {

@@ -1,6 +1,6 @@
 //! The proof on a stream that we opened: the key or the question is out; and what is said once the pair stands.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use super::{
     Awaiting, Counts, Effect, Errand, Initiating, InitiatingParams, Input, Line, MAX_UNASKED, Standing,
     Stepped, ended_by, send, stand,
 };
-use crate::reason::{Cause, Facing, Reason, StanzaCondition};
+use crate::reason::{Cause, Reason, StanzaCondition};
 use crate::xml::{CLOSE, Frame, Kind, names};
 
 /// Dialback: the key or the question goes out (DB-50, DB-23, DB-60).
@@ -27,8 +27,7 @@ pub(super) fn prove(
     dialback: bool,
     now: Instant,
 ) -> Stepped {
-    let deadline = now + terms.proof_time;
-    let mut repeat = None;
+    let deadline = now + terms.answer_time();
     let effects = match &terms.errand {
         Errand::Ask(check) => vec![send(dialback::write_ask(check))],
         Errand::Speak(_) if !dialback => return Err(Fault::closed(Reason::SaslRefused)),
@@ -37,21 +36,15 @@ pub(super) fn prove(
         Errand::Speak(pair) => {
             let key = keys.make(pair, &id, now);
             let claim = dialback::write_claim(pair, &key);
-            let left = if terms.facing == Facing::Backend { REPEATS_INSIDE } else { REPEATS };
-            repeat = Some(Repeat { at: now + AGAIN, key: key.clone(), left }).filter(|r| r.at < deadline);
             vec![Effect::Await(KeyCheck { pair: pair.clone(), stream: id.clone(), key }), send(claim)]
         }
     };
-    Ok((Initiating::Awaiting(Awaiting { line, id, offered, deadline, repeat }), effects))
+    Ok((Initiating::Awaiting(Awaiting { line, id, offered, deadline }), effects))
 }
 
 impl Line {
     /// An answer that nobody asked for: it changes nothing, and too many end the stream (DB-08).
     pub(super) fn unasked(mut self) -> Result<(Self, Vec<Effect>), Fault> {
-        if let Some(left) = self.repeated.checked_sub(1) {
-            self.repeated = left;
-            return Ok((self, Vec::new()));
-        }
         self.unasked = self.unasked.saturating_add(1);
         match self.unasked > MAX_UNASKED {
             true => Err(Fault::told(Reason::UnaskedAnswer, b"")),
@@ -92,22 +85,6 @@ impl Line {
     }
 }
 
-/// A claim that is to be made again, with the same key (DB-32).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Repeat {
-    pub(super) at: Instant,
-    key: String,
-    left: u8,
-}
-
-impl Repeat {
-    /// The one after it, if there is one before the answer is over.
-    fn next(self, deadline: Instant) -> Option<Self> {
-        let left = self.left.saturating_sub(1);
-        Some(Self { at: self.at + AGAIN, left, ..self }).filter(|next| next.left > 0 && next.at < deadline)
-    }
-}
-
 impl Awaiting {
     pub(super) fn step(mut self, terms: &InitiatingParams, input: Input, now: Instant) -> Stepped {
         let frame = match input {
@@ -129,15 +106,9 @@ impl Awaiting {
                 return Ok((Initiating::Awaiting(self), Vec::new()));
             }
             Input::Element(frame) => return ended_by(&frame, Reason::UnsupportedStanzaType),
-            Input::Expired => match (self.repeat.take(), &terms.errand) {
-                (Some(repeat), Errand::Speak(pair)) if now < self.deadline => {
-                    let claim = dialback::write_claim(pair, &repeat.key);
-                    self.line.repeated = self.line.repeated.saturating_add(1);
-                    self.repeat = repeat.next(self.deadline);
-                    return Ok((Initiating::Awaiting(self), vec![send(claim)]));
-                }
-                _ => return Err(Fault::closed(Reason::DialbackTimeout).because(Cause::TimedOut)),
-            },
+            Input::Expired => {
+                return Err(Fault::closed(Reason::DialbackTimeout).because(Cause::TimedOut));
+            }
             Input::End => return Err(Fault::closed(Reason::RemoteFailed).because(Cause::Cut)),
             _ => return Err(Fault::told(Reason::Internal, b"")),
         };
@@ -230,17 +201,6 @@ impl Standing {
         }
     }
 }
-
-/// After this time without an answer the claim is made again, with the same key (DB-32). The node of ours that was asked about it
-/// may have died with the question, and some servers (Prosody) say nothing then. Longer than what `steering` answers counts, so that
-/// the next question goes to a node that lives.
-const AGAIN: Duration = Duration::from_millis(2500);
-
-/// How often: of a stranger once; inside, where the server knows the gateway's address from its steering alone, for longer than it believes
-/// that nobody answers there. While we were away jabberd2 found no such name; it believes that for five seconds more, and throws away the
-/// question about our key without a word.
-const REPEATS: u8 = 1;
-const REPEATS_INSIDE: u8 = 3;
 
 /// Claims and questions of the peer that are refused on one stream before it ends.
 const MAX_REFUSALS: u8 = 16;
