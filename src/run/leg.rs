@@ -21,6 +21,7 @@ pub(super) use self::due::Due;
 use super::failure::lost;
 use super::outbox::{Outbox, Sent};
 use super::progress::{ConnectStep, Progress};
+use super::setups::SetUp;
 use super::websocket::{Breach, Frames};
 use super::{BoxIo, Connection, Failure, Handshake, RemainingCandidates};
 use crate::reason::{Cause, Detail, Reason, Why};
@@ -68,6 +69,8 @@ pub(super) struct Leg {
     pub(super) local: Option<SocketAddr>,
     /// How far the connection has come, until it is there.
     progress: Option<Progress>,
+    /// Its place among those that are set up with the same address, until it is proven. Boxed: most have none.
+    set_up: Option<Box<SetUp>>,
     /// The last channel of this attempt, or of the one before it.
     pub(super) shown: Option<Secured>,
     /// What the DNS says of its certificate, until TLS begins.
@@ -159,6 +162,7 @@ impl Leg {
             called: None,
             local: None,
             progress: None,
+            set_up: None,
             shown: None,
             published: None,
             frames: None,
@@ -257,6 +261,7 @@ impl Leg {
                             self.local = connected.local;
                             self.secured.clone_from(&connected.secured);
                             self.published = Some(connected.published);
+                            self.set_up = connected.set_up.map(Box::new);
                             self.shown = connected.secured.clone().or(self.shown.take());
                             Ok((connected.address.ip(), connected.secured))
                         }
@@ -378,6 +383,9 @@ impl Leg {
                 if let Some(total) = &mut self.unproven {
                     *total = total.saturating_add(octets.len());
                 }
+                if let Some(set_up) = &mut self.set_up {
+                    set_up.hears();
+                }
                 Poll::Ready(Ok(octets.len()))
             }
             Poll::Ready(Err(e)) => Poll::Ready(self.broke(&e)),
@@ -426,6 +434,9 @@ impl Leg {
             frames.limit(limits);
         }
         self.unproven = None;
+        if let Some(set_up) = self.set_up.take() {
+            set_up.stands();
+        }
     }
 
     /// Whether more has come than an unproven connection may bring (L-preauth-total).
@@ -435,6 +446,7 @@ impl Leg {
 
     /// Ends it when all is said, or before it is begun.
     pub(super) fn end(&mut self) {
+        self.set_up = None;
         match self.link {
             Link::Open(_) => self.ending = true,
             Link::Connecting(_) | Link::Upgrading(_) => self.link = Link::Closed,
@@ -445,6 +457,7 @@ impl Leg {
     /// Its connection is no more; the stanzas that did not go out, oldest first.
     pub(super) fn cut(&mut self) -> Vec<Bytes> {
         self.link = Link::Closed;
+        self.set_up = None;
         self.upgrade = false;
         self.outbox.take_unsent()
     }

@@ -35,6 +35,7 @@ pub mod registry;
 pub mod remembered;
 pub mod seeking;
 pub mod sessions;
+pub mod setups;
 pub mod shadow;
 pub mod shares;
 pub mod strays;
@@ -56,6 +57,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::progress::{ConnectStep, Progress};
+use self::setups::SetUp;
 use crate::jid::Domain;
 use crate::limit::{
     Callbacks, Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams, TurnParams,
@@ -83,6 +85,8 @@ pub struct Connected {
     pub secured: Option<Secured>,
     /// What the DNS says of its certificate under signatures.
     pub published: Arc<Published>,
+    /// Its place among those that are set up with that address, where they have places.
+    pub set_up: Option<SetUp>,
 }
 
 /// Octets in both directions.

@@ -16,6 +16,8 @@ pub enum ConnectStep {
     Waiting,
     /// The DNS is asked for the servers of the domain.
     LookingUp,
+    /// As many streams as it can do with are being set up with this address ([`super::setups`]).
+    InTurn(SocketAddr),
     /// These addresses are called, the first of them, and so many others.
     Calling(SocketAddr, usize),
     /// TLS from the first octet, with the server at this address.
@@ -47,7 +49,7 @@ impl ConnectStep {
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Waiting | Self::LookingUp => None,
-            Self::Calling(address, _) | Self::Securing(address) => Some(*address),
+            Self::InTurn(address) | Self::Calling(address, _) | Self::Securing(address) => Some(*address),
         }
     }
 }
@@ -58,6 +60,7 @@ impl fmt::Display for ConnectStep {
         match self {
             Self::Waiting => f.write_str("nobody was called yet"),
             Self::LookingUp => f.write_str("the DNS had not said where its servers are"),
+            Self::InTurn(address) => write!(f, "{address} was busy with other streams of ours"),
             Self::Calling(address, 0) => write!(f, "{address} took no connection"),
             Self::Calling(address, others) => write!(f, "{address} and {others} more took no connection"),
             Self::Securing(address) => write!(f, "in the TLS handshake with {address}"),

@@ -101,6 +101,7 @@ impl RemainingCandidates for Pipes {
                 local: Some("10.0.0.1:4000".parse().unwrap()),
                 secured: None,
                 published: Arc::default(),
+                set_up: None,
             });
             (self as Box<dyn RemainingCandidates>, connected.ok_or(Failure::from(Reason::RemoteUnreachable)))
         })

@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::circuit::{Attempt, Circuits};
 use super::posh;
 use super::progress::{ConnectStep, Progress};
+use super::setups::{SetUp, SetUps};
 use super::ways::{self, WayOut, WaysOut};
 use super::{
     BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, Outside, RemainingCandidates,
@@ -94,19 +95,23 @@ struct Inner {
     params: Params,
     /// Shared with the worlds that follow.
     connector: Arc<RwLock<Arc<Connector>>>,
+    /// Streams that are being set up. Shared like it.
+    set_ups: Arc<SetUps>,
 }
 
 impl World {
     /// The world as these parameters describe it, with TLS as client.
     pub fn new(params: Params, connector: Connector) -> Self {
-        Self(Arc::new(Inner { params, connector: Arc::new(RwLock::new(Arc::new(connector))) }))
+        let connector = Arc::new(RwLock::new(Arc::new(connector)));
+        Self(Arc::new(Inner { params, connector, set_ups: Arc::default() }))
     }
 
     /// The world as other parameters describe it. What was begun in this one goes on in it, with whatever TLS as client there
     /// will be.
     #[must_use]
     pub fn followed_by(&self, params: Params) -> Self {
-        Self(Arc::new(Inner { params, connector: Arc::clone(&self.0.connector) }))
+        let (connector, set_ups) = (Arc::clone(&self.0.connector), Arc::clone(&self.0.set_ups));
+        Self(Arc::new(Inner { params, connector, set_ups }))
     }
 
     /// New certificates: they are shown from the next handshake on (CRT-14).
@@ -404,6 +409,7 @@ impl Way {
         };
         let addresses: Vec<SocketAddr> =
             places.iter().filter(|place| !ours(place)).map(|place| place.address).collect();
+        let set_up = self.in_turn(&addresses).await;
         self.progress.at(ConnectStep::calling(&addresses));
         let begun = now();
         let dialled = self.dial(&addresses, within).await;
@@ -434,7 +440,7 @@ impl Way {
         }
         let Destination::World { from, target, behalf, posh, via } = self.destination.clone() else {
             let io: BoxIo = Box::new(stream);
-            return Ok(Connected { io, address, local, secured: None, published: Arc::default() });
+            return Ok(Connected { io, address, local, secured: None, published: Arc::default(), set_up });
         };
         if !place.routed && local.is_some_and(|local| local.ip() == address.ip()) {
             return Err(Reason::RemoteUnreachable.into());
@@ -453,7 +459,7 @@ impl Way {
         let io: BoxIo = Box::new(stream);
         match place.mode {
             TlsMode::Starttls => {
-                Ok(Connected { io, address, local, secured: None, published: place.published })
+                Ok(Connected { io, address, local, secured: None, published: place.published, set_up })
             }
             TlsMode::Direct => {
                 let published = place.published;
@@ -471,7 +477,7 @@ impl Way {
                     secured = self.inner.connect_tls(io, &towards, Mode::Direct).await;
                 }
                 let (io, secured) = secured.map_err(|failure| failure.at(address))?;
-                Ok(Connected { io, address, local, secured: Some(secured), published })
+                Ok(Connected { io, address, local, secured: Some(secured), published, set_up })
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::Failure;
 use super::super::ways::{self, Undialled, WayOut};
-use super::{Place, ProxyVersion, Way, told};
+use super::{ConnectStep, Place, ProxyVersion, SetUp, Way, told};
 use crate::dns::{DnsFault, Share};
 use crate::metrics::Limit;
 use crate::net::{self, Dialled, proxy};
@@ -35,6 +35,20 @@ impl Way {
     pub(super) fn is_apart(&self) -> bool {
         let Destination::World { from, via, .. } = &self.destination else { return false };
         via.is_some() || self.out.is_none() && self.inner.params.sources.contains_key(from)
+    }
+
+    /// Waits until a stream may be set up with the first of these, where it is to carry stanzas.
+    pub(super) async fn in_turn(&self, addresses: &[SocketAddr]) -> Option<SetUp> {
+        let ours = match &self.destination {
+            Destination::World { behalf, .. } => *behalf != Behalf::Claim,
+            // It carries what a proven pair has written.
+            Destination::Backend(_) => true,
+            Destination::Client(_) => false,
+        };
+        // What a proxy calls is the proxy's to say.
+        let address = addresses.first().filter(|_| ours && self.out.is_none())?;
+        self.progress.at(ConnectStep::InTurn(*address));
+        Some(self.inner.set_ups.enter(address.ip()).await)
     }
 
     /// Dials these for so long, on the way that the destination has.

@@ -85,7 +85,8 @@ fn the_pure_core_keeps_its_share() {
             pure += lines;
         }
     }
-    let share = pure * 100 / all;
+    // To the nearest percent.
+    let share = (pure * 100 + all / 2) / all;
     println!("the pure core: {pure} of {all} lines, {share} %");
     assert!(share >= PURE, "the pure core has {share} % of {all} lines");
 }
