@@ -185,7 +185,8 @@ table! {
     /// loses its longest-waiting one for a newcomer from elsewhere (LIM-06); servers that we have called, and networks from which
     /// somebody proven is or lately was here, have places kept.
     conn_unproven ("conn-unproven"): count = "5000", "2" ..= "1000000";
-    /// Memory that all of those hold together; at the ceiling strangers are turned away, and proven streams go on (LIM-02).
+    /// Memory that all of those hold together; at the ceiling the network with most of it loses its longest-waiting one (LIM-06), as
+    /// where all places are taken, and proven streams go on (LIM-02).
     memory_unproven ("memory-unproven"): size = "256MiB", "1MiB" ..= "64GiB";
     /// New connections from one source that do not come to a proof or a login (L-rate).
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";

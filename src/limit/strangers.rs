@@ -2,9 +2,13 @@
 //!
 //! Both have a ceiling of their own (requirements LIM-02), so that whoever has proven nothing takes nothing from those who
 //! have: a proven stream gives its place back the moment it is proven. And no one part of the Internet takes all the places
-//! (LIM-06): where they are full, the network with most of them ([`Network::around`]) loses its longest-waiting one for a
-//! newcomer from a network with fewer, and within one such network the address with most. Some of the places are kept for
-//! who is expected: servers that we have called and that call back, and networks from which somebody proven is or was here.
+//! (LIM-06): where they are full, or the memory is, the network with most of them ([`Network::around`]) loses its longest-waiting
+//! one for a newcomer from a network with fewer, and within one such network the address with most. Whoever holds more than any
+//! connection does counts for as many as would hold that. Some of the places are kept for who is expected: servers that we have
+//! called and that call back, and networks from which somebody proven is or was here.
+//!
+//! Whoever loses the place is counted no more from that moment on, so it has to go at once (`run/pump/places.rs`): nobody is
+//! kept out by those who are on their way out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,7 +17,6 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -45,7 +48,6 @@ pub struct Strangers {
     room: Room,
     callbacks: Arc<Callbacks>,
     crowd: Mutex<Crowd>,
-    octets: AtomicU64,
 }
 
 /// Who is here, by where they come from.
@@ -53,10 +55,12 @@ pub struct Strangers {
 struct Crowd {
     /// All who have a place.
     count: u32,
+    /// What they hold together.
+    octets: u64,
     next: u64,
     /// Those who may have to make room.
     parts: HashMap<Network, Part>,
-    /// The parts by how many there are in each, and then by who is there longest; the fullest is the last.
+    /// The parts by how much weighs in each, and then by who is there longest; the fullest is the last.
     fullest: BTreeSet<(Fullness, Network)>,
     /// Those who were expected, and make room for nobody.
     expected: HashMap<Network, u32>,
@@ -72,15 +76,36 @@ struct Crowd {
 #[derive(Debug, Default)]
 struct Part {
     waiting: BTreeSet<u64>,
-    networks: HashMap<Network, BTreeMap<u64, oneshot::Sender<()>>>,
+    weight: u64,
+    networks: HashMap<Network, Few>,
 }
 
-/// How many there are, and who is there longest.
-type Fullness = (usize, Option<Reverse<u64>>);
+/// Those of one network.
+#[derive(Debug, Default)]
+struct Few {
+    waiting: BTreeMap<u64, Waiting>,
+    weight: u64,
+}
+
+/// One who may have to make room.
+#[derive(Debug)]
+struct Waiting {
+    lose: oneshot::Sender<()>,
+    held: u64,
+}
+
+/// How much all of them weigh, and who is there longest.
+type Fullness = (u64, Option<Reverse<u64>>);
 
 impl Part {
     fn fullness(&self) -> Fullness {
-        (self.waiting.len(), self.waiting.first().copied().map(Reverse))
+        (self.weight, self.waiting.first().copied().map(Reverse))
+    }
+}
+
+impl Few {
+    fn fullness(&self) -> Fullness {
+        (self.weight, self.waiting.keys().next().copied().map(Reverse))
     }
 }
 
@@ -94,44 +119,41 @@ struct Friend {
 impl Strangers {
     /// Nobody is here yet. Who is waited for among these is expected.
     pub fn new(room: Room, callbacks: Arc<Callbacks>) -> Arc<Self> {
-        Arc::new(Self { room, callbacks, crowd: Mutex::default(), octets: AtomicU64::new(0) })
+        Arc::new(Self { room, callbacks, crowd: Mutex::default() })
     }
 
     /// Lets one in that comes from this address, for as long as the stranger lives; what any connection costs is counted from
     /// now on. Where there is no room, somebody else may lose the place for it ([`Stranger::poll_displaced`]).
     ///
     /// # Errors
-    /// [`Reason::TooManyStrangers`] when nobody holds more than its own network does, [`Reason::StrangersMemory`].
+    /// [`Reason::TooManyStrangers`] and [`Reason::StrangersMemory`], when nobody holds more than its own network does.
     pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Stranger, Reason> {
         let network = Network::of(address);
         let (lose, displaced) = oneshot::channel();
-        let (number, sheltered) = {
-            let mut crowd = held(&self.crowd);
-            crowd.last = Some(now);
-            let is_expected = self.expects(&crowd, network, now);
-            crowd.make_room(&self.room, network, is_expected, now)?;
-            crowd.count += 1;
-            crowd.next += 1;
-            let number = crowd.next;
-            match is_expected {
-                true => crowd.shelter(network),
-                false => crowd.enter(network, number, lose),
-            }
-            (number, is_expected)
-        };
-        // From here on its end gives back what it took.
-        let strangers = Arc::clone(self);
-        let mut stranger = Stranger {
-            strangers,
+        let mut crowd = held(&self.crowd);
+        crowd.last = Some(now);
+        let sheltered = self.expects(&crowd, network, now);
+        let newcomer = Newcomer { network, sheltered };
+        crowd.make_room(&self.room, newcomer, now)?;
+        crowd.make_memory(&self.room, newcomer, COST)?;
+        crowd.count += 1;
+        crowd.octets = crowd.octets.saturating_add(COST);
+        crowd.next += 1;
+        let number = crowd.next;
+        match sheltered {
+            true => crowd.shelter(network),
+            false => crowd.enter(network, number, Waiting { lose, held: COST }),
+        }
+        drop(crowd);
+        Ok(Stranger {
+            strangers: Arc::clone(self),
             network,
             number,
             sheltered,
             displaced: Some(displaced),
             threshold: None,
-            held: 0,
-        };
-        stranger.hold(0)?;
-        Ok(stranger)
+            held: COST,
+        })
     }
 
     /// Whether one more from there is waited for: it calls back, or comes from where proven ones come from. At most half of all
@@ -155,79 +177,121 @@ impl Strangers {
 
     /// What they hold.
     pub fn octets(&self) -> u64 {
-        self.octets.load(Ordering::Relaxed)
+        held(&self.crowd).octets
     }
 }
 
+/// One that needs room, from there; one that is expected is let in before whoever holds as little.
+#[derive(Clone, Copy, Debug)]
+struct Newcomer {
+    network: Network,
+    sheltered: bool,
+}
+
 impl Crowd {
-    /// Room for one more of this network, for which another may have to go.
-    fn make_room(
-        &mut self,
-        room: &Room,
-        network: Network,
-        is_expected: bool,
-        now: Instant,
-    ) -> Result<(), Reason> {
-        let part = network.around();
+    /// A place for one more of this network, for which another may have to go.
+    fn make_room(&mut self, room: &Room, newcomer: Newcomer, now: Instant) -> Result<(), Reason> {
+        let part = newcomer.network.around();
         let own = self.parts.get(&part).map_or(0, |part| part.waiting.len());
-        if !is_expected && own >= usize::try_from(room.around).unwrap_or(usize::MAX) {
+        if !newcomer.sheltered && own >= usize::try_from(room.around).unwrap_or(usize::MAX) {
             self.full = Some(now);
-            return self.displace(part, Some(network));
+            return self.displace(part, Some(newcomer.network)).ok_or(Reason::TooManyStrangers);
         }
         if self.count < room.connections {
             return Ok(());
         }
         self.full = Some(now);
-        match self.fullest.last() {
-            Some(&((most, _), fullest)) if is_expected || own < most => self.displace(fullest, None),
-            Some(_) => self.displace(part, Some(network)),
-            None => Err(Reason::TooManyStrangers),
-        }
+        self.displace_for(newcomer).ok_or(Reason::TooManyStrangers)
     }
 
-    /// The longest-waiting of the network with most in this part goes, for another part or for a network with fewer.
-    fn displace(&mut self, part: Network, newcomer: Option<Network>) -> Result<(), Reason> {
-        let networks = &self.parts.get(&part).ok_or(Reason::TooManyStrangers)?.networks;
-        let own = newcomer.and_then(|network| networks.get(&network)).map_or(0, BTreeMap::len);
-        let most =
-            networks.iter().max_by_key(|(_, places)| (places.len(), places.keys().next().map(Reverse)));
-        let (network, places) = most.ok_or(Reason::TooManyStrangers)?;
-        let first = places.keys().next().filter(|_| newcomer.is_none() || own < places.len());
-        let (network, number) = (*network, *first.ok_or(Reason::TooManyStrangers)?);
-        if let Some(lose) = self.leave(network, number) {
-            self.count = self.count.saturating_sub(1);
-            // Whoever is gone already has heard enough.
-            let _heard = lose.send(());
+    /// So much more memory for one of this network, for which others may have to go.
+    fn make_memory(&mut self, room: &Room, newcomer: Newcomer, more: u64) -> Result<(), Reason> {
+        while self.octets.saturating_add(more) > room.octets {
+            self.full = self.last;
+            self.displace_for(newcomer).ok_or(Reason::StrangersMemory)?;
         }
         Ok(())
     }
 
-    fn enter(&mut self, network: Network, number: u64, lose: oneshot::Sender<()>) {
+    /// The longest-waiting of the network with most goes; none where that is the one of the newcomer.
+    fn displace_for(&mut self, newcomer: Newcomer) -> Option<()> {
+        let part = newcomer.network.around();
+        let own = self.parts.get(&part).map_or(0, |part| part.weight);
+        match self.fullest.last() {
+            Some(&((most, _), fullest)) if newcomer.sheltered || own < most => self.displace(fullest, None),
+            _ => self.displace(part, Some(newcomer.network)),
+        }
+    }
+
+    /// The longest-waiting of the network with most in this part goes, for another part or for a network with fewer.
+    fn displace(&mut self, part: Network, newcomer: Option<Network>) -> Option<()> {
+        let networks = &self.parts.get(&part)?.networks;
+        let own = newcomer.and_then(|network| networks.get(&network)).map_or(0, |few| few.weight);
+        let (network, few) = networks.iter().max_by_key(|(_, few)| few.fullness())?;
+        let first = few.waiting.keys().next().filter(|_| newcomer.is_none() || own < few.weight);
+        let (network, number) = (*network, *first?);
+        let lost = self.leave(network, number)?;
+        self.forget(lost.held);
+        // Whoever is gone already has heard enough.
+        let _heard = lost.lose.send(());
+        Some(())
+    }
+
+    /// One who held so much is counted no more.
+    fn forget(&mut self, held: u64) {
+        self.count = self.count.saturating_sub(1);
+        self.octets = self.octets.saturating_sub(held);
+    }
+
+    fn enter(&mut self, network: Network, number: u64, waiting: Waiting) {
         let around = network.around();
         let part = self.parts.entry(around).or_default();
         self.fullest.remove(&(part.fullness(), around));
         part.waiting.insert(number);
+        let few = part.networks.entry(network).or_default();
+        part.weight += weight(waiting.held);
+        few.weight += weight(waiting.held);
+        few.waiting.insert(number, waiting);
         self.fullest.insert((part.fullness(), around));
-        part.networks.entry(network).or_default().insert(number, lose);
     }
 
     /// It is none of those that may have to make room any more; none: it was none.
-    fn leave(&mut self, network: Network, number: u64) -> Option<oneshot::Sender<()>> {
+    fn leave(&mut self, network: Network, number: u64) -> Option<Waiting> {
         let around = network.around();
         let part = self.parts.get_mut(&around)?;
-        let places = part.networks.get_mut(&network)?;
-        let lose = places.remove(&number)?;
-        if places.is_empty() {
+        let few = part.networks.get_mut(&network)?;
+        let waiting = few.waiting.remove(&number)?;
+        few.weight = few.weight.saturating_sub(weight(waiting.held));
+        if few.waiting.is_empty() {
             part.networks.remove(&network);
         }
         self.fullest.remove(&(part.fullness(), around));
         part.waiting.remove(&number);
+        part.weight = part.weight.saturating_sub(weight(waiting.held));
         if part.waiting.is_empty() {
             self.parts.remove(&around);
         } else {
             self.fullest.insert((part.fullness(), around));
         }
-        Some(lose)
+        Some(waiting)
+    }
+
+    /// It holds so much from now on; whether it is one that is counted.
+    fn holds(&mut self, network: Network, number: u64, octets: u64) -> bool {
+        let around = network.around();
+        let Some(part) = self.parts.get_mut(&around) else { return false };
+        let before = part.fullness();
+        let Some(few) = part.networks.get_mut(&network) else { return false };
+        let Some(waiting) = few.waiting.get_mut(&number) else { return false };
+        let (less, more) = (weight(waiting.held), weight(octets));
+        waiting.held = octets;
+        if less != more {
+            few.weight = few.weight.saturating_sub(less).saturating_add(more);
+            part.weight = part.weight.saturating_sub(less).saturating_add(more);
+            self.fullest.remove(&(before, around));
+            self.fullest.insert((part.fullness(), around));
+        }
+        true
     }
 
     fn shelter(&mut self, network: Network) {
@@ -331,28 +395,34 @@ impl Stranger {
         poll_fn(|cx| self.poll_displaced(cx)).await;
     }
 
-    /// It holds so many octets now, beside what any connection costs.
+    /// It holds so many octets now, beside what any connection costs. Where that is too much for all together, others lose their
+    /// places for it, if their network holds more.
     ///
     /// # Errors
-    /// [`Reason::StrangersMemory`] when it would hold more than before and that is too much for all together. What it holds
-    /// is counted all the same: it holds it until it is gone.
+    /// [`Reason::StrangersMemory`] when it would hold more than before and there is no room for it. What it holds is counted all the
+    /// same: it holds it until it is gone.
     pub fn hold(&mut self, octets: usize) -> Result<(), Reason> {
         let octets = u64::try_from(octets).unwrap_or(u64::MAX / 2).saturating_add(COST);
-        let (total, before) = (&self.strangers.octets, self.held);
-        self.held = octets;
-        if octets <= before {
-            total.fetch_sub(before - octets, Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.held, octets);
+        if octets == before {
             return Ok(());
         }
-        let more = octets - before;
-        let all = total.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-        if all > self.strangers.room.octets { Err(Reason::StrangersMemory) } else { Ok(()) }
+        let mut crowd = held(&self.strangers.crowd);
+        let (network, sheltered) = (self.network, self.sheltered);
+        if !sheltered && !crowd.holds(network, self.number, octets) {
+            // Another has its place.
+            return Ok(());
+        }
+        crowd.octets = crowd.octets.saturating_sub(before).saturating_add(octets);
+        match octets > before {
+            true => crowd.make_memory(&self.strangers.room, Newcomer { network, sheltered }, 0),
+            false => Ok(()),
+        }
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        self.strangers.octets.fetch_sub(self.held, Ordering::Relaxed);
         let mut crowd = held(&self.strangers.crowd);
         if self.sheltered {
             crowd.unshelter(self.network);
@@ -360,7 +430,7 @@ impl Drop for Stranger {
             // It was counted out when another came in for it.
             return;
         }
-        crowd.count = crowd.count.saturating_sub(1);
+        crowd.forget(self.held);
     }
 }
 
@@ -394,6 +464,11 @@ const TELL: Duration = Duration::from_secs(60);
 
 /// What a connection costs that has brought nothing: its task, its state, TLS, and one read.
 pub const COST: u64 = 32 << 10;
+
+/// For how many that have brought nothing one counts that holds so much.
+fn weight(held: u64) -> u64 {
+    (held / COST).max(1)
+}
 
 #[cfg(test)]
 #[path = "strangers_tests.rs"]

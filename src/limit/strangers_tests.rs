@@ -132,3 +132,38 @@ fn so_much_memory_for_all_and_no_more() {
     drop((first, second));
     assert_eq!((strangers.connections(), strangers.octets()), (0, 0));
 }
+
+// LIM-06: at the ceiling of the memory, too, the network with most makes room; whoever holds much counts for as many as would
+// hold that. Who lost the place is counted no more from then on, and gives nothing back.
+#[test]
+fn who_holds_most_memory_makes_room_for_who_holds_less() {
+    let room = Room { connections: 100, around: 100, octets: 12 * COST };
+    let strangers = Strangers::new(room, Arc::default());
+    let octets = usize::try_from(3 * COST).unwrap();
+    // Two with four shares each, and four with one.
+    let mut heavy = ["198.51.100.1", "198.51.101.1"].map(|from| come(&strangers, from).unwrap());
+    heavy.iter_mut().for_each(|stranger| assert_eq!(stranger.hold(octets), Ok(())));
+    let from = |n: u8| format!("203.0.{n}.1");
+    let mut light: Vec<Stranger> = (0..4).map(|n| come(&strangers, &from(n)).unwrap()).collect();
+    assert_eq!((strangers.connections(), strangers.octets()), (6, 12 * COST));
+    let mut newcomer = come(&strangers, "192.0.2.1").unwrap();
+    assert!(has_lost(&mut heavy[0]), "the one with most who is there longest");
+    assert_eq!((strangers.connections(), strangers.octets()), (6, 9 * COST));
+    assert!(strangers.is_full(Instant::now()), "which is told");
+    assert_eq!(heavy[0].hold(0), Ok(()), "it is counted no more");
+    // What a newcomer brings finds room as well, until its own network is the one with most.
+    light.extend((4..7).map(|n| come(&strangers, &from(n)).unwrap()));
+    assert_eq!(strangers.octets(), 12 * COST);
+    assert_eq!(newcomer.hold(octets / 3), Ok(()));
+    assert!(has_lost(&mut heavy[1]) && !has_lost(&mut newcomer));
+    assert_eq!(strangers.octets(), 9 * COST);
+    assert_eq!(newcomer.hold(octets / 3 * 4), Ok(()), "exactly the ceiling");
+    assert_eq!(newcomer.hold(octets * 2), Err(Reason::StrangersMemory), "nobody else holds as much");
+    assert!(!light.iter_mut().any(has_lost), "they hold less");
+    drop((heavy, newcomer));
+    assert_eq!((strangers.connections(), strangers.octets()), (7, 7 * COST));
+    drop(light);
+    assert_eq!((strangers.connections(), strangers.octets()), (0, 0));
+    let crowd = held(&strangers.crowd);
+    assert_eq!((crowd.parts.len(), crowd.fullest.len()), (0, 0));
+}

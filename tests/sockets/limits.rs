@@ -284,12 +284,16 @@ async fn strangers_hold_so_much_memory_and_proven_streams_do_not_notice() {
     // One of the nine had no room: it is over, and the others go on.
     open(&world, 31.0).await;
     still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not noticed").await;
-    // Its place is free for one more, and then there is no room even for one that brings nothing.
+    // Its place is free for one more, and then there is no room for another of the same address, even if that brings nothing.
     let _in = stranger(&world, 60).await;
     open(&world, 32.0).await;
-    let mut late = stranger(&world, 61).await;
+    let mut late = stranger(&world, 60).await;
     assert_eq!(ended(&mut late).await, "");
     world.counted("limited_total", &[("limit", "memory")], 2.0).await.unwrap();
+    // Whoever comes from elsewhere gets the place of the one who waited longest (LIM-06).
+    let _newcomer = stranger(&world, 61).await;
+    world.counted("limited_total", &[("limit", "unproven")], 1.0).await.unwrap();
+    open(&world, 32.0).await;
     still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "nor now").await;
     // All of it is released.
     drop(silent);

@@ -32,6 +32,7 @@ mod client_certificates;
 mod container;
 mod control;
 mod counts;
+mod crowds;
 mod dane;
 mod drain;
 mod facts;

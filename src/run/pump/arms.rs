@@ -274,9 +274,18 @@ impl Pump {
         self.tools.observe.turned_away(self.meta.peer, reason);
         self.step(Side::Near, Input::Close(reason));
         true
+        self.leave_at_once(reason, cx);
     }
 
     pub(super) fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Somebody else has its place already: it hears why if it takes that at once, and nothing is waited for.
+    fn leave_at_once(&mut self, reason: Reason, cx: &mut Context<'_>) {
+        self.poll_out(Side::Near, cx, self.turn.now);
+        for side in self.legs.sides() {
+            self.gone(side, reason);
+        }
+    }
+
         let bell = match side {
             Side::Near => None,
             Side::Far(id) => self.legs.fars.bell(id, cx.waker()),
