@@ -109,6 +109,9 @@ pub enum Input {
     /// Near: other reports wait for the place of this courier, which ends once nothing is left. Far: others wait for the place of
     /// this leg at the server behind, which closes in good order; what comes for its pair is carried.
     Yield,
+    /// Near, of a courier: the domain that it carries to has shown itself. An attempt of which nothing is heard makes room for another
+    /// (CLS-07).
+    Alive,
     /// The answer to [`Effect::Serves`]: whether a far leg stands for any pair of this stream.
     Serves(bool),
     /// The answer to [`Effect::Resume`]: what its stream has left and whose that was, if there is one.

@@ -4,6 +4,7 @@
 //! One courier for each pair keeps their order (RLY-05). It judges before any cost, opens its leg for the first stanza,
 //! judges again by what the channel shows, and sends back each stanza that cannot go, with the true reason.
 
+mod anew;
 mod both;
 mod ends;
 mod managed;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::anew::Anew;
 use self::managed::Session;
 use self::queue::{Queue, Tries};
 use super::event::{Event, Record};
@@ -23,7 +25,6 @@ use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
 use crate::filter::{Guard, PairRoute};
 use crate::jid::Domain;
-use crate::policy::{OnChange, Verdict};
 use crate::reason::{Direction, Flow, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::{Method, Pair, Proof, Secured};
@@ -64,6 +65,8 @@ pub(super) struct Courier {
     again: bool,
     /// Reports: attempts that failed.
     tries: Tries,
+    /// The attempt under way, should it hang.
+    anew: Anew,
     /// Reports: others wait for its place.
     yields: bool,
     /// Names given to legs.
@@ -99,6 +102,7 @@ impl Courier {
             stood: None,
             again: false,
             tries: Tries::default(),
+            anew: Anew::new(turn.now),
             yields: false,
             issued: 0,
             started: turn.now,
@@ -139,6 +143,7 @@ impl Courier {
                     self.close(turn);
                 }
             }
+            (Side::Near, Input::Alive) => self.alive(turn),
             (Side::Near, Input::Yield) => {
                 self.yields = true;
                 self.yield_place(turn);
@@ -157,11 +162,17 @@ impl Courier {
     /// The framer of its leg found this.
     pub(super) fn token(&mut self, side: Side, token: Token, turn: &mut Turn<'_>) {
         if let Side::Far(id) = side {
+            if self.has(id) && !matches!(token, Token::Keepalive | Token::Text) {
+                self.anew.hears(turn.now);
+            }
             self.far(id, turn, |far, turn| far.token(token, turn));
         }
     }
 
     fn far_input(&mut self, id: FarId, input: Input, turn: &mut Turn<'_>) {
+        if matches!(input, Input::Connected(..) | Input::Secured(_)) {
+            self.anew.hears(turn.now);
+        }
         match input {
             // It has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
             Input::Gone { unsent, .. } if !self.has(id) => {
@@ -333,6 +344,7 @@ impl Courier {
             return self.give_up(&reason.into(), turn);
         }
         self.tries.begun();
+        self.anew = Anew::new(turn.now);
         self.last = turn.now;
         self.issued = self.issued.wrapping_add(1);
         let (id, errand) = (FarId(self.issued), Errand::Speak(self.pair.clone()));
@@ -349,12 +361,6 @@ impl Courier {
     /// On whose behalf it calls.
     fn behalf(&self) -> Behalf {
         if self.is_own() { Behalf::Own } else { Behalf::Carried }
-    }
-
-    /// What forbids the pair, before any cost.
-    fn denied(&self, turn: &Turn<'_>) -> Option<Verdict> {
-        let (verdict, into) = turn.verdicts(&self.pair);
-        std::iter::once(verdict).chain(into).find(|verdict| !verdict.is_allow())
     }
 
     /// One more stanza.
@@ -444,57 +450,5 @@ impl Courier {
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
         turn.note(Event::Admitted { pair, method, server, rule, reason, beside, after });
         turn.push(Effect::Admitted(Some(id), permit));
-    }
-
-    /// The verdict on its pair: over a leg that stands by what its channel shows.
-    fn verdict(&self, far: &Far, turn: &Turn<'_>) -> Verdict {
-        if far.stands() && !turn.home.hosts(&self.pair.target) {
-            return far.verdict(turn);
-        }
-        let (out, into) = turn.verdicts(&self.pair);
-        match into {
-            Some(into) if out.is_allow() && !into.is_allow() => into,
-            // The policy in the shadow, too, must let it out and in.
-            Some(into) if out.beside.as_ref().is_some_and(|beside| beside.is_allow()) => {
-                out.with_beside(into.beside)
-            }
-            _ => out,
-        }
-    }
-
-    /// Whether the policy lets it speak over its leg, or at all; if not, what waits goes back, and so does what comes (POL-07).
-    fn may_speak(&mut self, turn: &mut Turn<'_>) -> bool {
-        if self.direction == Direction::Inbound {
-            return self.load != Load::Admitted || self.may_bring(turn);
-        }
-        let Some(far) = self.far.as_deref() else { return true };
-        let (id, pair, verdict) = (far.id(), self.pair.clone(), self.verdict(far, turn));
-        if let Some(permit) = verdict.permit() {
-            let known = self.guard.find(pair.sender.as_str(), pair.target.as_str());
-            // Also where its rule is the same: it may be another proof that the permit stands on.
-            if let Some(before) = known.and_then(|index| self.guard.pair(index)).map(|a| a.permit()) {
-                let changed = before.quotas() != permit.quotas() || before.rule() != permit.rule();
-                if before.beside() != permit.beside() && permit.beside().is_some() {
-                    turn.note(Event::Shadowed { pair: pair.clone(), verdict: verdict.into() });
-                }
-                self.guard.repermit(&pair, permit.clone());
-                if changed {
-                    turn.push(Effect::Admitted(Some(id), permit));
-                }
-            }
-            return true;
-        }
-        let reason = verdict.reason;
-        if reason == Reason::PeerChanged {
-            far::shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
-        }
-        turn.note(Event::Judged { pair, verdict: verdict.into() });
-        self.take_back_inward(reason.of_standing(), turn);
-        self.pair_ended(reason.of_standing(), turn);
-        self.close(turn);
-        // To those behind it is their own domain that is missing here.
-        let why = if reason == Reason::HostGone { Reason::NotConfigured } else { reason };
-        self.give_up(&why.into(), turn);
-        false
     }
 }

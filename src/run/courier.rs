@@ -178,6 +178,18 @@ pub fn bring(
 ) -> Result<Arc<Cargo>, Turned> {
     give(tools, pair, Given::Brought(caller), stanza)
 }
+/// The domain has shown itself: whoever calls there for one of ours does not wait for an attempt that hangs (CLS-07).
+pub fn alive(tools: &Tools, domain: &Domain) {
+    let living = held(&tools.peering.couriers.living);
+    for hosted in tools.home.hosted.keys() {
+        let pair = Pair { sender: hosted.clone(), target: domain.clone() };
+        if let Some(courier) = living.get(&Key { pair, reports: false }) {
+            // Whoever cannot be told is at work.
+            let _told = courier.tell.tell(Order::Alive);
+        }
+    }
+}
+
 
 /// Has a stanza of a backend carried over the stream of its pair; where the next ones go.
 ///

@@ -251,6 +251,7 @@ impl Pump {
             (self.meta.flow, &event)
         {
             tools.peering.circuits.alive(&pair.sender);
+            courier::alive(&tools, &pair.sender);
             tools.outside.look_anew(&pair.sender);
         }
         let (meta, event, around) = self.surroundings().complete(event);

@@ -118,6 +118,8 @@ pub enum Order {
     Report(Box<(Pair, Bytes)>),
     /// Other reports wait for the place of this courier.
     Yield,
+    /// The domain that this courier carries to has shown itself.
+    Alive,
     /// Others have the turn for the place of this far leg at a server behind.
     GiveWay(FarId),
     /// Another connection goes on with the near stream, whose own broke without a word.

@@ -278,7 +278,7 @@ fn relay_graph() -> &'static Walked {
         }
         inputs.extend(counting().into_iter().map(|f| (Side::Near, Input::Token(Token::Element(f)))));
         inputs.extend(counted().map(|input| (Side::Near, input)));
-        inputs.push((Side::Near, Input::Yield));
+        inputs.extend([Input::Yield, Input::Alive].map(|input| (Side::Near, input)));
         inputs.extend([true, false].map(|serves| (Side::Near, Input::Serves(serves))));
         for start in starts {
             let mut seen = HashSet::from([hash(&start)]);

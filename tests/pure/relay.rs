@@ -1254,6 +1254,79 @@ fn a_report_stream_is_opened_anew() {
     assert!(stage.said(Side::Far(again)).ends_with("</stream:stream>"));
 }
 
+/// A server in the world goes so many steps with us: it takes the connection, greets us, and offers dialback.
+fn goes_along(stage: &mut Stage, far: FarId, steps: usize) {
+    if steps > 0 {
+        stage.connected(far, Some(secured("", &["friend.example"])));
+    }
+    let features = "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
+    for said in [answer("one", true).as_str(), features].into_iter().take(steps.saturating_sub(1)) {
+        stage.hears(Side::Far(far), said);
+    }
+}
+
+/// A stanza that waits for a server that says nothing more once it has gone so far.
+fn hangs(steps: usize) -> (Stage, FarId) {
+    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let stanza = "<message from='a@hall.example' to='b@friend.example'/>";
+    stage.step(NEAR, Input::Queue(Load::Own, stanza.into()));
+    let (far, _) = stage.connects()[0].clone();
+    goes_along(&mut stage, far, steps);
+    (stage, far)
+}
+
+// CLS-07: "a stream it proved .. is a reason to try at once, once": in place of an attempt of which nothing is heard, wherever it
+// hangs; what waits goes over the next one.
+#[test]
+fn a_sign_of_life_takes_the_place_of_an_attempt_that_hangs() {
+    for steps in 0..=3 {
+        let (mut stage, far) = hangs(steps);
+        stage.wait(Duration::from_secs(5));
+        stage.step(NEAR, Input::Alive);
+        let (again, _) = stage.connects().last().unwrap().clone();
+        assert_ne!(far, again, "{steps}");
+        assert!(stage.has(|effect| matches!(effect, Effect::Cut(Side::Far(id)) if *id == far)), "{steps}");
+        assert!(!stage.has(|effect| matches!(effect, Effect::Fared(..))), "nothing is held against it");
+        // What the old one still says is heard no more.
+        stage.hears(Side::Far(far), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+        assert!(stage.passed().is_empty());
+        goes_along(&mut stage, again, 3);
+        stage.hears(Side::Far(again), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+        let passed = stage.passed();
+        assert_eq!((passed.len(), passed[0].0), (1, again), "{steps}: once");
+        // Nothing follows from another sign.
+        stage.step(NEAR, Input::Alive);
+        assert_eq!(stage.connects().len(), 2);
+    }
+}
+
+// An attempt of which something was heard just now is given a moment, and one that goes on is none that hangs; a domain that comes
+// and goes does not keep every attempt from its end.
+#[test]
+fn an_attempt_that_goes_on_is_left_alone() {
+    let (mut stage, far) = hangs(2);
+    stage.step(NEAR, Input::Alive);
+    assert_eq!(stage.connects().len(), 1, "it was heard just now");
+    stage.hears(
+        Side::Far(far),
+        "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>",
+    );
+    stage.wait(Duration::from_secs(5));
+    assert_eq!(stage.connects().len(), 1, "it went on after the sign");
+    let (mut stage, _) = hangs(2);
+    stage.step(NEAR, Input::Alive);
+    stage.wait(Duration::from_millis(900));
+    assert_eq!(stage.connects().len(), 1);
+    stage.wait(Duration::from_millis(200));
+    assert_eq!(stage.connects().len(), 2, "nothing was heard for a moment");
+    for _ in 0..60 {
+        stage.step(NEAR, Input::Alive);
+        stage.wait(Duration::from_millis(500));
+    }
+    let attempts = stage.connects().len();
+    assert!((4..=16).contains(&attempts), "{attempts} in half a minute");
+}
+
 // EXT-08, XEP-0178: however a server takes its leave after a failure of EXTERNAL, dialback is tried on a new connection.
 #[test]
 fn a_server_may_leave_after_external_failed_in_any_way() {

@@ -44,6 +44,7 @@ mod grade;
 mod graded;
 mod guide;
 mod how_far;
+mod hung;
 mod init;
 mod kubernetes;
 mod limits;

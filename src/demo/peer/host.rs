@@ -64,7 +64,7 @@ impl Host {
                 while self.wire.item().await? != Item::End {}
                 return Ok(());
             }
-            Welcome::Proper | Welcome::Trickle(_) => {}
+            Welcome::Featureless | Welcome::Handshakeless | Welcome::Proper | Welcome::Trickle(_) => {}
         }
         if direct {
             self.tls(true).await?;
@@ -127,7 +127,7 @@ impl Host {
         } else {
             self.wire.send(header).await?;
         }
-        if modern {
+        if modern && !(self.secured && self.manner.welcome == Welcome::Featureless) {
             let features = self.features()?;
             self.wire.send(features).await?;
         }
@@ -177,9 +177,14 @@ impl Host {
             ("urn:ietf:params:xml:ns:xmpp-tls", "starttls") => {
                 let after = self.manner.with_proceed.unwrap_or("");
                 self.wire.send(format!("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>{after}")).await?;
+                if self.manner.welcome == Welcome::Handshakeless {
+                    // What comes is not even read.
+                    tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+                }
                 self.tls(false).await?;
                 Ok(Next::Restart)
             }
+            (SASL, "auth") if self.manner.admit == Admit::Silent => Ok(Next::Stay),
             (SASL, "auth") if self.manner.accepts_external && self.certificate_speaks()? => {
                 self.wire.send(format!("<success xmlns='{SASL}'/>")).await?;
                 self.external = self.header.attr("from").map(str::to_owned);

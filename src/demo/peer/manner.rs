@@ -52,6 +52,10 @@ pub enum Welcome {
     Proper,
     /// It takes the connection and says nothing.
     Mute,
+    /// It says nothing more behind `<proceed/>`.
+    Handshakeless,
+    /// It says nothing more behind its header within TLS.
+    Featureless,
     /// It closes the connection at once.
     HangUp,
     /// It sends its header one octet at a time, with this time between them.

@@ -1,17 +1,18 @@
-//! How a courier's leg and the courier itself end: what is left goes over another leg, or back.
+//! How a courier's leg and the courier itself end, also because the policy says so: what is left goes over another leg, or back.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::super::event::Event;
-use super::super::far::{Far, Leave, Lost};
+use super::super::far::{self, Far, Leave, Lost};
 use super::super::origin::{Origin, reread};
 use super::super::turn::Turn;
-use super::super::{Effect, FarId, Home, Load};
+use super::super::{Effect, FarId, Home, Load, Side};
 use super::Courier;
 use crate::filter::PairRoute;
-use crate::reason::{Cause, Detail, Direction, Reason, Why};
+use crate::policy::{OnChange, Verdict};
+use crate::reason::{Cause, Detail, Direction, Outcome, Reason, Why};
 
 impl Courier {
     /// The pair of a backend stands no longer.
@@ -158,6 +159,64 @@ impl Courier {
         }
     }
 
+    /// What forbids the pair, before any cost.
+    pub(super) fn denied(&self, turn: &Turn<'_>) -> Option<Verdict> {
+        let (verdict, into) = turn.verdicts(&self.pair);
+        std::iter::once(verdict).chain(into).find(|verdict| !verdict.is_allow())
+    }
+
+    /// The verdict on its pair: over a leg that stands by what its channel shows.
+    pub(super) fn verdict(&self, far: &Far, turn: &Turn<'_>) -> Verdict {
+        if far.stands() && !turn.home.hosts(&self.pair.target) {
+            return far.verdict(turn);
+        }
+        let (out, into) = turn.verdicts(&self.pair);
+        match into {
+            Some(into) if out.is_allow() && !into.is_allow() => into,
+            // The policy in the shadow, too, must let it out and in.
+            Some(into) if out.beside.as_ref().is_some_and(|beside| beside.is_allow()) => {
+                out.with_beside(into.beside)
+            }
+            _ => out,
+        }
+    }
+
+    /// Whether the policy lets it speak over its leg, or at all; if not, what waits goes back, and so does what comes (POL-07).
+    pub(super) fn may_speak(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.direction == Direction::Inbound {
+            return self.load != Load::Admitted || self.may_bring(turn);
+        }
+        let Some(far) = self.far.as_deref() else { return true };
+        let (id, pair, verdict) = (far.id(), self.pair.clone(), self.verdict(far, turn));
+        if let Some(permit) = verdict.permit() {
+            let known = self.guard.find(pair.sender.as_str(), pair.target.as_str());
+            // Also where its rule is the same: it may be another proof that the permit stands on.
+            if let Some(before) = known.and_then(|index| self.guard.pair(index)).map(|a| a.permit()) {
+                let changed = before.quotas() != permit.quotas() || before.rule() != permit.rule();
+                if before.beside() != permit.beside() && permit.beside().is_some() {
+                    turn.note(Event::Shadowed { pair: pair.clone(), verdict: verdict.into() });
+                }
+                self.guard.repermit(&pair, permit.clone());
+                if changed {
+                    turn.push(Effect::Admitted(Some(id), permit));
+                }
+            }
+            return true;
+        }
+        let reason = verdict.reason;
+        if reason == Reason::PeerChanged {
+            far::shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
+        }
+        turn.note(Event::Judged { pair, verdict: verdict.into() });
+        self.take_back_inward(reason.of_standing(), turn);
+        self.pair_ended(reason.of_standing(), turn);
+        self.close(turn);
+        // To those behind it is their own domain that is missing here.
+        let why = if reason == Reason::HostGone { Reason::NotConfigured } else { reason };
+        self.give_up(&why.into(), turn);
+        false
+    }
+
     /// Whether what a remote server has sent may still go in; if not it comes back, but for what has begun to go (POL-07).
     pub(super) fn may_bring(&mut self, turn: &mut Turn<'_>) -> bool {
         let verdict = turn.inbound_at_all(&self.pair);
@@ -233,7 +292,7 @@ impl Courier {
     /// When something is due.
     pub(in super::super) fn deadline(&self, home: &Home) -> Option<Instant> {
         let far = self.far.as_ref().and_then(|far| far.deadline());
-        [far, self.own_deadline(home)].into_iter().flatten().min()
+        [far, self.own_deadline(home), self.anew_at(home)].into_iter().flatten().min()
     }
 
     fn own_deadline(&self, home: &Home) -> Option<Instant> {
@@ -253,8 +312,42 @@ impl Courier {
         }
     }
 
+    /// The domain that it carries to has shown itself.
+    pub(super) fn alive(&mut self, turn: &mut Turn<'_>) {
+        if self.direction != Direction::Outbound || turn.home.hosts(&self.pair.target) || self.ending {
+            return;
+        }
+        if self.far.as_deref().is_some_and(Far::is_under_way) {
+            self.anew.lives();
+            self.try_anew(turn);
+        } else if self.far.is_none() && self.tries.is_waiting() {
+            self.set_out(turn);
+        }
+    }
+
+    /// When another attempt takes the place of the one that hangs: a moment after the last that was heard of it.
+    pub(super) fn anew_at(&self, home: &Home) -> Option<Instant> {
+        self.anew.due(home).filter(|_| self.far.as_deref().is_some_and(Far::is_under_way))
+    }
+
+    /// Another attempt takes its place, if that is due; whether it did.
+    pub(super) fn try_anew(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.anew_at(turn.home).is_none_or(|at| at > turn.now) {
+            return false;
+        }
+        let Some(far) = self.far.take() else { return false };
+        turn.push(Effect::Cut(Side::Far(far.id())));
+        let before = self.anew;
+        self.set_out(turn);
+        self.anew.follows(before);
+        true
+    }
+
     /// Some deadline has come.
     pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
+        if self.try_anew(turn) {
+            return;
+        }
         if let Some(id) = self.far.as_ref().map(|far| far.id()) {
             self.far(id, turn, Far::expire);
         }

@@ -14,6 +14,11 @@ use crate::stream::initiating::{Errand, Initiating};
 use crate::xml::CLOSE;
 
 impl Far {
+    /// Nothing stands yet, and may come to.
+    pub(in super::super) fn is_under_way(&self) -> bool {
+        !self.stands() && self.life.is_open()
+    }
+
     /// The leg ends because of this, told as its state allows; before the pair stands it is one more attempt that failed.
     pub(in super::super) fn fault(&mut self, reason: Reason, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         let due = self.due();

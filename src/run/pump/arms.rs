@@ -31,6 +31,7 @@ impl Pump {
                     let (pair, stanza) = *report;
                     self.step(Side::Near, Input::Report(pair, stanza));
                 }
+                Order::Alive => self.step(Side::Near, Input::Alive),
                 Order::Yield => self.step(Side::Near, Input::Yield),
                 Order::GiveWay(id) => self.step(Side::Far(id), Input::Yield),
                 Order::Supersede => self.gone(Side::Near, Reason::ConnectionLost),

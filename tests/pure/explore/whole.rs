@@ -66,7 +66,8 @@ pub fn uses() -> Vec<Use> {
         let mut inputs = any_time(&none);
         inputs.push((Side::Near, Input::Queue(load, stanza.into())));
         // For a place others wait with reports alone.
-        inputs.extend((load == Load::Report).then_some((Side::Near, Input::Yield)));
+        let others = if load == Load::Report { Input::Yield } else { Input::Alive };
+        inputs.push((Side::Near, others));
         inputs
     };
     let (hall, friend) = ("hall.example", "friend.example");
