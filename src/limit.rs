@@ -42,7 +42,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// So many in a period, and how many at once: what a [`Throttle`] is made with.
 pub use governor::Quota;
@@ -151,12 +151,20 @@ impl<K: Hash + Eq + Clone> Throttle<K> {
 
     /// Whether one more is within the rate.
     pub fn admits(&self, key: &K, now: Instant) -> bool {
+        self.asks(key, now).is_ok()
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// When it is worth asking again.
+    pub fn asks(&self, key: &K, now: Instant) -> Result<(), Duration> {
         self.clock.tell(now);
         if self.asked.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();
         }
-        self.limiter.check_key(key).is_ok()
+        self.limiter.check_key(key).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
     /// How many keys are remembered.

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -139,15 +139,14 @@ impl Drop for InsideTicket {
     }
 }
 
-/// Whether one more bounce to the address that it is for is within its rate (LIM-09). Whoever causes bounces without end gets no
-/// more of them, and the others of his domain get theirs.
-pub fn admits_bounce(tools: &Arc<Tools>, pair: &Pair, bounce: &[u8]) -> bool {
+/// Whether one more bounce to the address that it is for is within its rate (LIM-09). Whoever causes bounces without end gets them
+/// one after the other, and the others of his domain get theirs.
+///
+/// # Errors
+/// When it may be.
+pub fn admits_bounce(tools: &Tools, pair: &Pair, bounce: &[u8]) -> Result<(), Duration> {
     let to = (pair.target.clone(), addressee(bounce).into());
-    let admits = tools.peering.couriers.bounces.admits(&to, now());
-    if !admits {
-        tools.observe.metrics().limited(Limit::Carried);
-    }
-    admits
+    tools.peering.couriers.bounces.asks(&to, now())
 }
 
 /// The bare address that a bounce of ours is for: no value before it holds an apostrophe ([`crate::filter::ErrorReply`]).
@@ -178,6 +177,7 @@ pub fn bring(
 ) -> Result<Arc<Cargo>, Turned> {
     give(tools, pair, Given::Brought(caller), stanza)
 }
+
 /// The domain has shown itself: whoever calls there for one of ours does not wait for an attempt that hangs (CLS-07).
 pub fn alive(tools: &Tools, domain: &Domain) {
     let living = held(&tools.peering.couriers.living);
@@ -189,7 +189,6 @@ pub fn alive(tools: &Tools, domain: &Domain) {
         }
     }
 }
-
 
 /// Has a stanza of a backend carried over the stream of its pair; where the next ones go.
 ///
@@ -365,11 +364,11 @@ pub fn lost(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
     tools.observe.note(&meta, &event);
 }
 
-/// This answer of the gateway's own goes nowhere: it is counted. The stanza that it is about was told.
-pub fn dropped(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
+/// This answer of the gateway's own goes nowhere: it is counted, and told once a minute. The stanza that it is about was told.
+pub fn dropped(tools: &Tools, pair: &Pair, reason: Reason) {
     let (flow, hosted) = side(&tools.home, pair);
-    tools.observe.metrics().refused(flow, Some(hosted), reason);
-    tracing::debug!(flow = %flow, domain = %hosted, reason = reason.label(), "an answer is dropped");
+    let remote = if *hosted == pair.sender { &pair.target } else { &pair.sender };
+    tools.observe.unanswered(flow, hosted, remote, reason);
 }
 
 /// Which way the stanzas of the pair take, and whose they are here.

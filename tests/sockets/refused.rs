@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::time::{Duration, Instant};
+
 use gatehouse::demo::node::Node;
 use gatehouse::demo::session::Session;
 use gatehouse::demo::world::World;
@@ -356,4 +358,47 @@ async fn a_server_that_reads_rfc_7622_gets_what_that_allows() {
     }
     assert!(gatehouse::jid::Jid::parse_rfc7622("room@friend.example/\u{ff21}").is_ok());
     speak(&world, &mut stream, "a\u{1}b".replace('\u{1}', "\u{200e}").as_str(), "control").await;
+}
+
+/// So many are refused: 1,024 may be answered at once, and ten a second behind those, where the machine is as fast as that.
+const MANY: usize = 1_100;
+
+// DB-70, LIM-09: whoever has more refused than may be answered at once is read more slowly, and each is answered; others notice
+// nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refused_message_of_one_sender_is_answered_however_many_there_are() {
+    let world = border().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
+    bystander.unharmed(&world).await;
+    let begun = Instant::now();
+    let sending = tokio::spawn(async move {
+        for n in 0..MANY {
+            let refused = format!(
+                "<message from='a@friend.example/x' to='j@hall.example' id='m{n}'><\u{e9}/></message>"
+            );
+            stream.send(refused).await.unwrap();
+        }
+        stream
+    });
+    for _ in 0..5 {
+        let calm = Instant::now();
+        bystander.unharmed(&world).await;
+        assert!(calm.elapsed() < Duration::from_secs(5), "{:?}", calm.elapsed());
+    }
+    let until = begun + Duration::from_secs(180);
+    while friend.inbox.len() < MANY {
+        assert!(Instant::now() < until, "{} of {MANY} were answered", friend.inbox.len());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("{MANY} were answered after {:?}", begun.elapsed());
+    let answers = friend.inbox.all();
+    let ids: std::collections::HashSet<_> = answers.iter().filter_map(|n| n.attr("id")).collect();
+    assert_eq!(ids.len(), MANY, "each once");
+    assert_eq!(condition(&answers[0]), Some("not-acceptable"));
+    assert!(refused(&world, "queue-full").await < 1.0);
+    // It is the same stream still.
+    let mut stream = sending.await.unwrap();
+    still_passes(&world, &mut stream, "a@friend.example", "j@hall.example", "and goes on").await;
 }

@@ -8,9 +8,10 @@ use super::super::told::{Around, Before};
 use super::super::{Failure, now};
 use super::line::{AtDoor, names, pair_of};
 use super::{Observe, address, peer_of, shown};
+use crate::jid::Domain;
 use crate::limit::Network;
 use crate::metrics::{Door, Limit};
-use crate::reason::{Class, Detail, Reason, Room};
+use crate::reason::{Class, Detail, Flow, Reason, Room};
 use crate::relay::Record;
 use crate::stream::Method;
 
@@ -52,6 +53,15 @@ impl Observe {
                     cause = detail.map(|detail| detail.cause.label()), detail = detail.map(tracing::field::display),
                     remedy, "connection refused");
             }
+        }
+    }
+
+    /// The answer to a stanza that was refused goes nowhere (LIM-09): its sender hears nothing of it.
+    pub fn unanswered(&self, flow: Flow, hosted: &Domain, remote: &Domain, reason: Reason) {
+        self.metrics.refused(flow, Some(hosted), reason);
+        if self.limits.admits(&(None, Limit::Carried), now()) {
+            tracing::warn!(flow = %flow, domain = %hosted, %remote, reason = reason.label(),
+                "answers to refused stanzas are dropped: more of them are due than may go out; told once a minute");
         }
     }
 

@@ -274,11 +274,10 @@ impl Pump {
         let Err(reason) = self.places.hold(|| self.legs.held(), cx) else { return false };
         self.tools.observe.turned_away(self.meta.peer, reason);
         self.step(Side::Near, Input::Close(reason));
-        true
         self.leave_at_once(reason, cx);
+        true
     }
 
-    pub(super) fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
     /// Somebody else has its place already: it hears why if it takes that at once, and nothing is waited for.
     fn leave_at_once(&mut self, reason: Reason, cx: &mut Context<'_>) {
         self.poll_out(Side::Near, cx, self.turn.now);
@@ -287,6 +286,7 @@ impl Pump {
         }
     }
 
+    pub(super) fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let bell = match side {
             Side::Near => None,
             Side::Far(id) => self.legs.fars.bell(id, cx.waker()),
@@ -457,7 +457,7 @@ impl Pump {
     /// Whether what this leg brings has room to go. What comes back over a courier's leg has its rates, and waits for room, where it is
     /// read, as what a near leg brings.
     fn wants(&self, side: Side) -> bool {
-        let held = self.charges.is_held() || self.carriage.is_stalled();
+        let held = self.charges.is_held() || self.carriage.is_stalled() || self.carriage.bounces.are_slowed();
         let waits = match side {
             Side::Near => held || self.settling.waits(),
             Side::Far(_) => held && self.legs.near.is_none(),

@@ -1,18 +1,23 @@
-//! Bounces on their way over couriers: those for which a courier has no room wait.
+//! Bounces on their way over couriers: those for which a courier has no room wait, and those of an address that has had many.
 //!
 //! What was accepted is delivered, comes back, or the stream ends so that its sender knows (CLS-02): a stanza that finds no
 //! room goes back, and a bounce that nobody takes is the last one on the stream that caused it. The stream is read on while
-//! bounces wait: what the courier needs to begin, the question about its key, may come on that very stream.
+//! bounces wait for room: what the courier needs to begin, the question about its key, may come on that very stream.
+//!
+//! To one address go so many a second, lest the gateway be a reflector (LIM-09). Of whoever causes more each stanza is answered in
+//! its turn (DB-70): its stream alone is not read meanwhile. What is late, because others bring as much for it, is counted and told.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::super::cargo::Cargo;
 use super::super::courier::{self, Turned};
-use super::super::{Later, Tools};
+use super::super::{Later, Tools, now};
+use crate::metrics::Limit;
 use crate::reason::Reason;
 use crate::stream::Pair;
 
@@ -22,12 +27,27 @@ pub(in crate::run) struct Bounces(Option<Box<Waiting>>);
 
 #[derive(Default)]
 struct Waiting {
-    /// Bounces for which there was no room, oldest first.
-    bounces: VecDeque<(Pair, Bytes)>,
+    /// Bounces that have not gone out, oldest first.
+    bounces: VecDeque<Bounce>,
     /// Their octets.
     octets: usize,
-    /// For room for the first of them.
-    room: Option<(Arc<Cargo>, Later<()>)>,
+    /// What the first of them waits for.
+    wait: Option<Wait>,
+}
+
+/// A bounce, and since when it is due.
+struct Bounce {
+    pair: Pair,
+    stanza: Bytes,
+    since: Instant,
+}
+
+/// What is waited for.
+enum Wait {
+    /// The rate of the address that it is for.
+    Rate(Later<()>),
+    /// Room with the courier.
+    Room(Arc<Cargo>, Later<()>),
 }
 
 impl Bounces {
@@ -39,35 +59,70 @@ impl Bounces {
         &mut self,
         tools: &Arc<Tools>,
         pair: Pair,
-        bounce: Bytes,
+        stanza: Bytes,
     ) -> Result<(), Reason> {
-        match courier::admits_bounce(tools, &pair, &bounce) {
-            // LIM-09: bounces above the rate are dropped, lest the gateway be a reflector.
-            false => {
-                courier::dropped(tools, &pair, Reason::QueueFull);
-                Ok(())
-            }
-            true if self.are_waiting() => self.wait(tools.home.limits.queue_octets, pair, bounce),
-            true => self.hand_over(tools, pair, bounce),
+        let bounce = Bounce { pair, stanza, since: now() };
+        match self.are_waiting() {
+            // It goes behind those that wait already (RLY-05).
+            true => self.line_up(tools, bounce),
+            false => self.send(tools, bounce),
         }
     }
 
-    /// This bounce goes behind those that wait already (RLY-05).
-    fn wait(&mut self, most: usize, pair: Pair, bounce: Bytes) -> Result<(), Reason> {
+    fn line_up(&mut self, tools: &Arc<Tools>, bounce: Bounce) -> Result<(), Reason> {
+        let (most, slowed) = (tools.home.limits.queue_octets, self.are_slowed());
         let waiting = self.0.get_or_insert_default();
-        waiting.octets = waiting.octets.saturating_add(bounce.len());
-        waiting.bounces.push_back((pair, bounce));
-        if waiting.octets > most { Err(Reason::QueueFull) } else { Ok(()) }
+        let octets = waiting.octets.saturating_add(bounce.stanza.len());
+        match octets > most {
+            true if slowed => courier::dropped(tools, &bounce.pair, Reason::QueueFull),
+            true => return Err(Reason::QueueFull),
+            false => {
+                waiting.octets = octets;
+                waiting.bounces.push_back(bounce);
+            }
+        }
+        Ok(())
     }
 
-    fn hand_over(&mut self, tools: &Arc<Tools>, pair: Pair, bounce: Bytes) -> Result<(), Reason> {
-        match courier::hand_over(tools, &pair, bounce) {
+    /// This bounce goes before all others, once that is over.
+    fn wait(&mut self, bounce: Bounce, wait: Wait) {
+        let waiting = self.0.get_or_insert_default();
+        waiting.octets = waiting.octets.saturating_add(bounce.stanza.len());
+        waiting.bounces.push_front(bounce);
+        waiting.wait = Some(wait);
+    }
+
+    /// It goes out as soon as it may.
+    fn send(&mut self, tools: &Arc<Tools>, bounce: Bounce) -> Result<(), Reason> {
+        let (now, metrics) = (now(), tools.observe.metrics());
+        let waited = now.saturating_duration_since(bounce.since);
+        match courier::admits_bounce(tools, &bounce.pair, &bounce.stanza) {
+            Ok(()) => {
+                if !waited.is_zero() {
+                    metrics.waited(Limit::Carried, waited);
+                }
+                return self.hand_over(tools, bounce);
+            }
+            Err(wait) if waited + wait <= PATIENCE => {
+                if waited.is_zero() {
+                    metrics.limited(Limit::Carried);
+                }
+                self.wait(bounce, Wait::Rate(Box::pin(tokio::time::sleep(wait))));
+            }
+            Err(_late) => {
+                metrics.limited(Limit::Carried);
+                courier::dropped(tools, &bounce.pair, Reason::QueueFull);
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, tools: &Arc<Tools>, bounce: Bounce) -> Result<(), Reason> {
+        let Bounce { pair, stanza, since } = bounce;
+        match courier::hand_over(tools, &pair, stanza) {
             Ok(_) => {}
-            Err(Turned::Full(bounce, cargo, room)) => {
-                let waiting = self.0.get_or_insert_default();
-                waiting.octets = waiting.octets.saturating_add(bounce.len());
-                waiting.bounces.push_front((pair, bounce));
-                waiting.room = Some((cargo, room));
+            Err(Turned::Full(stanza, cargo, room)) => {
+                self.wait(Bounce { pair, stanza, since }, Wait::Room(cargo, room));
             }
             Err(Turned::None(_)) => {
                 courier::dropped(tools, &pair, Reason::QueueFull);
@@ -78,46 +133,64 @@ impl Bounces {
         Ok(())
     }
 
-    /// Whether bounces wait for room.
+    /// Whether bounces wait.
     pub(super) fn are_waiting(&self) -> bool {
-        self.0.as_ref().is_some_and(|waiting| waiting.room.is_some())
+        self.0.as_ref().is_some_and(|waiting| waiting.wait.is_some())
     }
 
-    /// Hands over what has room now; whether there was any. An error as that of [`Self::carry`].
+    /// Whether they wait because more come than may go out: what would bring more is not read.
+    pub(super) fn are_slowed(&self) -> bool {
+        self.0.as_ref().is_some_and(|waiting| matches!(waiting.wait, Some(Wait::Rate(_))))
+    }
+
+    /// Sends what may go out now; whether anything might. An error as that of [`Self::carry`].
     pub(super) fn poll(&mut self, tools: &Arc<Tools>, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         let Some(waiting) = &mut self.0 else { return Poll::Pending };
-        let Some((_, room)) = &mut waiting.room else {
+        let Some(Wait::Rate(wait) | Wait::Room(_, wait)) = &mut waiting.wait else {
             self.0 = None;
             return Poll::Pending;
         };
-        if room.as_mut().poll(cx).is_pending() {
+        if wait.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
         let mut outcome = Ok(());
-        let gave_up = waiting.room.take().is_some_and(|(cargo, _)| cargo.has_given_up());
-        if gave_up && let Some((pair, _)) = self.next() {
-            courier::dropped(tools, &pair, Reason::QueueFull);
-            outcome = Err(Reason::QueueFull);
+        if let Some(Wait::Room(cargo, _)) = waiting.wait.take()
+            && let Some(bounce) = self.next()
+        {
+            // It is within its rate already.
+            if cargo.has_given_up() {
+                courier::dropped(tools, &bounce.pair, Reason::QueueFull);
+                outcome = Err(Reason::QueueFull);
+            } else {
+                outcome = self.hand_over(tools, bounce);
+            }
         }
         while !self.are_waiting()
-            && let Some((pair, bounce)) = self.next()
+            && let Some(bounce) = self.next()
         {
-            outcome = outcome.and(self.hand_over(tools, pair, bounce));
+            outcome = outcome.and(self.send(tools, bounce));
         }
         Poll::Ready(outcome)
     }
 
-    fn next(&mut self) -> Option<(Pair, Bytes)> {
+    fn next(&mut self) -> Option<Bounce> {
         let waiting = self.0.as_mut()?;
-        let (pair, bounce) = waiting.bounces.pop_front()?;
-        waiting.octets = waiting.octets.saturating_sub(bounce.len());
-        Some((pair, bounce))
+        let bounce = waiting.bounces.pop_front()?;
+        waiting.octets = waiting.octets.saturating_sub(bounce.stanza.len());
+        Some(bounce)
     }
 
     /// The relay ends with the gateway: what still waits is told as lost.
     pub(super) fn lose(&mut self, tools: &Arc<Tools>) {
-        while let Some((pair, _)) = self.next() {
-            courier::lost(tools, &pair, Reason::Shutdown);
+        while let Some(bounce) = self.next() {
+            courier::lost(tools, &bounce.pair, Reason::Shutdown);
         }
     }
 }
+
+/// A bounce that may not go out within this time does not go out.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+#[path = "bounces_tests.rs"]
+mod tests;
