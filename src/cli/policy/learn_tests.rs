@@ -123,7 +123,10 @@ fn whom_somebody_has_refused_is_left_out_with_the_reason() {
     assert!(text.contains("# - spam.example: rule spam at now.yaml:3:5 names it already"), "{text}");
 }
 
-fn living(pairs: &[(&str, &str, &str, bool, &str, Option<&str>)]) -> Answer {
+/// From whom to whom, on which flow, whether against it, how we were proven, and how the other server was.
+type Living<'a> = (&'a str, &'a str, &'a str, bool, &'a str, Option<&'a str>);
+
+fn living(pairs: &[Living<'_>]) -> Answer {
     let streams = pairs.iter().map(|(from, to, flow, back, proof, server)| Stream {
         stream: "1".to_owned(),
         kind: "courier".to_owned(),
