@@ -25,6 +25,7 @@ use crate::stream::{Certificate, Secured, StreamIds};
 use crate::xml::{Edits, Frame, Kind, Token, rewrite};
 
 use self::refused::Managed;
+use super::leg::{OfLeg, of_leg, of_servers};
 use super::life::Life;
 use super::patched::Patched;
 use super::turn::Turn;
@@ -152,19 +153,11 @@ impl Client {
     /// Something happened.
     pub(super) fn step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
         let mut step = Step { client: self, turn };
-        match (side, input) {
-            (_, Input::Close(reason)) => step.near_fault(reason, After::Resumable),
-            (_, Input::Drain) => step.near_fault(Reason::Shutdown, After::Resumable),
-            (_, Input::Expired) => step.expire(),
-            (_, Input::Home(_)) => step.rehomed(),
-            // A ban that came between the door and here.
-            (_, Input::Policy(policy)) if policy.bans().holds_address(step.client.address) => {
-                step.near_fault(Reason::Banned, After::Resumable);
-            }
-            (_, Input::Tried(result)) => step.serve(serving::Input::Tried(result)),
-            (Side::Near, input) => step.near(input),
-            (Side::Far(FAR), input) => step.far(input),
-            (Side::Far(_), _) => {}
+        match (side, input.of_relay()) {
+            (Side::Near, Err(input)) => step.near(input),
+            (Side::Far(FAR), Err(input)) => step.far(input),
+            (Side::Far(_), Err(_)) => {}
+            (side, Ok(input)) => step.both(side, input),
         }
     }
 }
@@ -185,17 +178,49 @@ struct Step<'a, 't> {
 }
 
 impl Step<'_, '_> {
-    fn near(&mut self, input: Input) {
+    /// What concerns more than one leg.
+    fn both(&mut self, side: Side, input: Input) {
         match input {
-            Input::Secured(secured) => {
+            Input::Close(reason) => self.near_fault(reason, After::Resumable),
+            Input::Drain => self.near_fault(Reason::Shutdown, After::Resumable),
+            Input::Expired => self.expire(),
+            Input::Home(_) => self.rehomed(),
+            Input::Policy(policy) => {
+                // A ban that came between the door and here.
+                if policy.bans().holds_address(self.client.address) {
+                    self.near_fault(Reason::Banned, After::Resumable);
+                }
+            }
+            Input::Tried(result) => self.serve(serving::Input::Tried(result)),
+            Input::Overflow(_) => {
+                // Nothing waits at a leg that is open, so this one is not any more.
+                if side == Side::Far(FAR) {
+                    self.far_gone();
+                }
+            }
+            // Of legs, and of other flows.
+            of_leg!()
+            | of_servers!()
+            | Input::Overtaken
+            | Input::Alive
+            | Input::Queue(..)
+            | Input::Refused(..)
+            | Input::Withdraw(..)
+            | Input::Yield => {}
+        }
+    }
+
+    fn near(&mut self, input: OfLeg) {
+        match input {
+            OfLeg::Secured(secured) => {
                 self.client.secured = Some(secured.clone());
                 self.serve(serving::Input::Secured(secured));
             }
-            Input::Retrusted(certificate) => self.show(certificate),
-            Input::Stalled => self.near_fault(Reason::StanzaTimeout, After::Resumable),
-            Input::Gone { reason, .. } => self.near_gone(reason),
-            // The rest concerns far legs and other flows.
-            _ => {}
+            OfLeg::Retrusted(certificate) => self.show(*certificate),
+            OfLeg::Stalled => self.near_fault(Reason::StanzaTimeout, After::Resumable),
+            OfLeg::Gone { reason, .. } => self.near_gone(reason),
+            // It was connected before there was a relay.
+            OfLeg::Connected(..) | OfLeg::Unreachable(_) => {}
         }
     }
 

@@ -20,6 +20,7 @@ use self::queue::{Queue, Tries};
 use super::event::{Event, Record};
 use super::far::{self, Far, FarOutcome, Leave, Lost};
 use super::incoming::Asked;
+use super::leg::{OfLeg, of_leg, of_servers};
 use super::portrait::CountedPair;
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
@@ -114,6 +115,12 @@ impl Courier {
 
     /// Something happened.
     pub(super) fn step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
+        let input = match (side, input.of_relay()) {
+            (Side::Far(id), Err(input)) => return self.far_input(id, input, turn),
+            // It has no near leg.
+            (Side::Near, Err(_)) => return,
+            (_, Ok(input)) => input,
+        };
         match (side, input) {
             (Side::Near, Input::Close(reason)) => {
                 self.end(reason, turn);
@@ -153,9 +160,8 @@ impl Courier {
             (_, Input::Overflow(octets)) => {
                 self.undeliverable(&octets, &Reason::QueueFull.into(), turn);
             }
-            (Side::Far(id), input) => self.far_input(id, input, turn),
-            // The rest concerns near legs.
-            (Side::Near, _) => {}
+            // Of legs, and of near ones.
+            (_, of_leg!() | of_servers!() | Input::Alive | Input::Home(_) | Input::Tried(_)) => {}
         }
     }
 
@@ -169,32 +175,19 @@ impl Courier {
         }
     }
 
-    fn far_input(&mut self, id: FarId, input: Input, turn: &mut Turn<'_>) {
-        if matches!(input, Input::Connected(..) | Input::Secured(_)) {
+    fn far_input(&mut self, id: FarId, input: OfLeg, turn: &mut Turn<'_>) {
+        if matches!(input, OfLeg::Connected(..) | OfLeg::Secured(_)) {
             self.anew.hears(turn.now);
         }
         match input {
             // It has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
-            Input::Gone { unsent, .. } if !self.has(id) => {
+            OfLeg::Gone { unsent, .. } if !self.has(id) => {
                 let why = self.failed.clone().unwrap_or_else(|| Reason::ConnectionLost.into());
                 for octets in unsent {
                     self.undeliverable(&octets, &why, turn);
                 }
             }
-            Input::Connected(address, secured) => {
-                self.far(id, turn, |far, turn| far.connected(address, secured, turn));
-            }
-            Input::Secured(secured) => self.far(id, turn, |far, turn| far.secure(secured, turn)),
-            Input::Unreachable(why) => self.far(id, turn, |far, turn| far.unreachable(why, turn)),
-            Input::Gone { reason, unsent } => {
-                self.far(id, turn, |far, turn| far.gone(reason, unsent, turn));
-            }
-            Input::Stalled => self.far(id, turn, |far, turn| far.fault(Reason::StanzaTimeout, turn)),
-            Input::Retrusted(certificate) => {
-                self.far(id, turn, |far, turn| far.retrusted(certificate, turn));
-            }
-            // The rest concerns near legs.
-            _ => {}
+            input => self.far(id, turn, |far, turn| input.at(far, turn)),
         }
     }
 

@@ -333,3 +333,65 @@ pub enum Event {
     /// remote server is believed there (BE-01).
     Misfit { hosted: Domain, reason: Reason },
 }
+
+impl Event {
+    /// The pair that was turned away, as far as it is the pair's own matter, and why.
+    pub fn turned_away(&self) -> Option<(Option<&Pair>, Reason)> {
+        match self {
+            Self::Rejected { record, .. } => Some((record.pair.as_ref(), record.reason)),
+            Self::Refused { pair, reason, .. } => Some((pair.as_ref(), *reason)),
+            Self::Unfit { reason, .. } => Some((None, *reason)),
+            Self::Admitted { .. }
+            | Self::Authenticated { .. }
+            | Self::Backend { .. }
+            | Self::Bound { .. }
+            | Self::Closed { .. }
+            | Self::Dialback { .. }
+            | Self::Ended { .. }
+            | Self::Judged { .. }
+            | Self::Left { .. }
+            | Self::Login { .. }
+            | Self::Managed { .. }
+            | Self::Met { .. }
+            | Self::Misfit { .. }
+            | Self::Misnamed { .. }
+            | Self::Otherwise { .. }
+            | Self::Passed { .. }
+            | Self::Patched { .. }
+            | Self::Ruled { .. }
+            | Self::Shadowed { .. }
+            | Self::StreamError { .. }
+            | Self::Withheld { .. } => None,
+        }
+    }
+
+    /// Of whom it tells in full: a pair or a stream that ended.
+    pub fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Rejected { record, .. }
+            | Self::Ended { record }
+            | Self::Closed { record }
+            | Self::Left { record, .. } => Some(record),
+            Self::Admitted { .. }
+            | Self::Authenticated { .. }
+            | Self::Backend { .. }
+            | Self::Bound { .. }
+            | Self::Dialback { .. }
+            | Self::Judged { .. }
+            | Self::Login { .. }
+            | Self::Managed { .. }
+            | Self::Met { .. }
+            | Self::Misfit { .. }
+            | Self::Misnamed { .. }
+            | Self::Otherwise { .. }
+            | Self::Passed { .. }
+            | Self::Patched { .. }
+            | Self::Refused { .. }
+            | Self::Ruled { .. }
+            | Self::Shadowed { .. }
+            | Self::StreamError { .. }
+            | Self::Unfit { .. }
+            | Self::Withheld { .. } => None,
+        }
+    }
+}

@@ -24,6 +24,7 @@ use super::event::{Event, Role};
 use super::far::{Far, FarOutcome, Lost};
 use super::incoming::Asked;
 use super::judge;
+use super::leg::{OfLeg, of_leg};
 use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Origin, pair_of, reread};
 use super::portrait::CountedPair;
@@ -102,6 +103,11 @@ impl Inbound {
     }
 
     fn one_step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
+        let input = match (side, input.of_relay()) {
+            (Side::Near, Err(input)) => return self.near_input(input, turn),
+            (Side::Far(id), Err(input)) => return self.far_input(id, input, turn),
+            (_, Ok(input)) => input,
+        };
         match (side, input) {
             (Side::Near, Input::Close(reason)) => {
                 kept::give_back(self, turn);
@@ -147,8 +153,17 @@ impl Inbound {
             (_, Input::Overflow(octets)) => {
                 self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
             }
-            (Side::Near, input) => self.near_input(input, turn),
-            (Side::Far(id), input) => self.far_input(id, input, turn),
+            // Of legs, and of other relays; a new home is looked at when it is needed.
+            (Side::Near, Input::Yield)
+            | (
+                _,
+                of_leg!()
+                | Input::Home(_)
+                | Input::Alive
+                | Input::Queue(..)
+                | Input::Serves(_)
+                | Input::Tried(_),
+            ) => {}
         }
     }
 
@@ -174,11 +189,11 @@ impl Inbound {
         }
     }
 
-    fn near_input(&mut self, input: Input, turn: &mut Turn<'_>) {
+    fn near_input(&mut self, input: OfLeg, turn: &mut Turn<'_>) {
         let outcome = match input {
-            Input::Secured(secured) => self.near.secure(secured, turn),
-            Input::Stalled => return self.near_fault(Reason::StanzaTimeout, turn),
-            Input::Gone { reason, unsent } => {
+            OfLeg::Secured(secured) => self.near.secure(secured, turn),
+            OfLeg::Stalled => return self.near_fault(Reason::StanzaTimeout, turn),
+            OfLeg::Gone { reason, unsent } => {
                 let broke = self.near.is_live();
                 counted::leave(self, broke, unsent.len(), turn);
                 for octets in unsent {
@@ -188,37 +203,24 @@ impl Inbound {
                 }
                 self.near.gone(reason, turn)
             }
-            Input::Retrusted(certificate) => return self.near_retrusted(certificate, turn),
-            // The rest concerns far legs and other relays.
-            _ => None,
+            OfLeg::Retrusted(certificate) => return self.near_retrusted(*certificate, turn),
+            // It was connected before there was a relay.
+            OfLeg::Connected(..) | OfLeg::Unreachable(_) => None,
         };
         self.near_came(outcome, turn);
     }
 
-    fn far_input(&mut self, id: FarId, input: Input, turn: &mut Turn<'_>) {
+    fn far_input(&mut self, id: FarId, input: OfLeg, turn: &mut Turn<'_>) {
         match input {
             // The relay has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
-            Input::Gone { unsent, .. } if !self.fars.contains_key(&id) => {
+            OfLeg::Gone { unsent, .. } if !self.fars.contains_key(&id) => {
                 for octets in unsent {
                     if let Some(pair) = reread(&octets).and_then(|frame| pair_of(frame.head())) {
                         self.stranded(&pair, octets, turn);
                     }
                 }
             }
-            Input::Connected(address, secured) => {
-                self.far(id, turn, |far, turn| far.connected(address, secured, turn));
-            }
-            Input::Secured(secured) => self.far(id, turn, |far, turn| far.secure(secured, turn)),
-            Input::Unreachable(why) => self.far(id, turn, |far, turn| far.unreachable(why, turn)),
-            Input::Gone { reason, unsent } => {
-                self.far(id, turn, |far, turn| far.gone(reason, unsent, turn));
-            }
-            Input::Stalled => self.far(id, turn, |far, turn| far.fault(Reason::StanzaTimeout, turn)),
-            Input::Retrusted(certificate) => {
-                self.far(id, turn, |far, turn| far.retrusted(certificate, turn));
-            }
-            // The rest concerns the near leg and other relays.
-            _ => {}
+            input => self.far(id, turn, |far, turn| input.at(far, turn)),
         }
     }
 

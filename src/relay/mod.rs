@@ -24,6 +24,7 @@ mod far;
 mod inbound;
 mod incoming;
 mod judge;
+mod leg;
 mod life;
 mod near;
 mod offer;
@@ -177,10 +178,11 @@ impl Relay {
 
     /// The same, behind what is there already: whoever steps often brings room for what is to be done.
     pub fn step_into(&mut self, side: Side, input: Input, now: Instant, out: &mut Vec<Effect>) {
-        match &input {
-            Input::Home(home) => self.home.clone_from(home),
-            Input::Policy(policy) => self.policy.clone_from(policy),
-            _ => {}
+        if let Input::Home(home) = &input {
+            self.home.clone_from(home);
+        }
+        if let Input::Policy(policy) = &input {
+            self.policy.clone_from(policy);
         }
         let mut turn = Turn::new(&self.home, &self.policy, now, out);
         match (&mut self.shape, input) {

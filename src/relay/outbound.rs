@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use self::lanes::{Lane, Lanes, Permits};
 use super::claims::{self, Claims, Pending};
 use super::event::{Event, Role};
+use super::leg::{OfLeg, of_leg};
 use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Caller, Origin};
 use super::plan::KeysBy;
@@ -52,36 +53,59 @@ impl Outbound {
 
     /// Something happened.
     pub(super) fn step(&mut self, input: Input, turn: &mut Turn<'_>) {
-        let outcome = match input {
-            Input::Close(reason) => return self.end(reason, turn),
-            Input::Drain => return self.end(Reason::Shutdown, turn),
-            Input::Expired => return self.expire(turn),
-            Input::Home(_) => return self.rejudge_lanes(turn),
-            Input::Policy(_) => return self.rejudge(turn),
-            Input::Refused(octets, reason) => return self.origin().too_much(&octets, reason, turn),
+        let input = match input.of_relay() {
+            Err(input) => return self.near_input(input, turn),
+            Ok(input) => input,
+        };
+        match input {
+            Input::Close(reason) => self.end(reason, turn),
+            Input::Drain => self.end(Reason::Shutdown, turn),
+            Input::Expired => self.expire(turn),
+            Input::Home(_) => self.rejudge_lanes(turn),
+            Input::Policy(_) => self.rejudge(turn),
+            Input::Refused(octets, reason) => self.origin().too_much(&octets, reason, turn),
             // A courier has no room for this, and others wait for the same stream.
             Input::Overflow(octets) => {
-                return self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
+                self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
             }
             Input::Report(pair, stanza) => {
                 let via = pair.target.clone();
-                return turn.push(Effect::Report { pair, via, stanza });
+                turn.push(Effect::Report { pair, via, stanza });
             }
-            Input::Serves(serves) => return self.serves(serves, turn),
-            Input::Verified(claim, answer) => return self.verified(claim, answer, turn),
+            Input::Serves(serves) => self.serves(serves, turn),
+            Input::Verified(claim, answer) => self.verified(claim, answer, turn),
             Input::Vouched(check, known) => {
                 let vouch = match turn.home.hosts(&check.pair.sender) {
                     _ if known => Vouch::Valid,
                     true => Vouch::Refused(Reason::HostUnknown),
                     false => Vouch::Invalid,
                 };
-                return self.vouched(check, vouch, turn);
+                self.vouched(check, vouch, turn);
             }
-            Input::Secured(secured) => self.near.secure(secured, turn),
-            Input::Stalled => self.near.fault(Reason::StanzaTimeout, turn),
-            Input::Gone { reason, .. } => self.near.gone(reason, turn),
-            // The rest concerns far legs and other relays.
-            _ => None,
+            // Of legs, and of other relays.
+            of_leg!()
+            | Input::Back(..)
+            | Input::Forsaken
+            | Input::GoneOn(_)
+            | Input::Inquired(_)
+            | Input::Overtaken
+            | Input::Alive
+            | Input::Queue(..)
+            | Input::Resumed(_)
+            | Input::Settled(_)
+            | Input::Tried(_)
+            | Input::Withdraw(..)
+            | Input::Yield => {}
+        }
+    }
+
+    fn near_input(&mut self, input: OfLeg, turn: &mut Turn<'_>) {
+        let outcome = match input {
+            OfLeg::Secured(secured) => self.near.secure(secured, turn),
+            OfLeg::Stalled => self.near.fault(Reason::StanzaTimeout, turn),
+            OfLeg::Gone { reason, .. } => self.near.gone(reason, turn),
+            // It was connected before there was a relay, and no certificate of a backend is judged.
+            OfLeg::Connected(..) | OfLeg::Retrusted(_) | OfLeg::Unreachable(_) => None,
         };
         self.near_came(outcome, turn);
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::far::{Far, FarOutcome};
+use super::leg::{of_leg, of_servers};
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Home, Input, Side};
 use crate::reason::{Cause, Detail, Facing, Flow, Reason};
@@ -35,15 +36,40 @@ impl Verifier {
 
     /// Something happened.
     pub(super) fn step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
+        let at_leg = matches!(side, Side::Far(id) if self.has(id));
+        let input = match input.of_relay() {
+            Err(input) if at_leg => return self.far(turn, |far, turn| input.at(far, turn)),
+            // Of a leg that is no more.
+            Err(_) => return,
+            Ok(input) => input,
+        };
         match (side, input) {
             (Side::Near, Input::Close(_)) | (_, Input::Drain) => {
                 self.answer(KeyAnswer::Trouble(Reason::Shutdown), None, turn);
                 self.far(turn, Far::close);
             }
+            (Side::Far(_), Input::Close(reason)) => {
+                if at_leg {
+                    self.far(turn, |far, turn| far.fault(reason, turn));
+                }
+            }
             (_, Input::Expired) => self.expire(turn),
-            (Side::Far(id), input) if self.has(id) => self.far_input(input, turn),
-            // The rest concerns other relays, or a leg that is no more.
-            _ => {}
+            // Of legs, and of other relays.
+            (
+                _,
+                of_leg!()
+                | of_servers!()
+                | Input::Home(_)
+                | Input::Overflow(_)
+                | Input::Overtaken
+                | Input::Policy(_)
+                | Input::Alive
+                | Input::Queue(..)
+                | Input::Refused(..)
+                | Input::Tried(_)
+                | Input::Withdraw(..)
+                | Input::Yield,
+            ) => {}
         }
     }
 
@@ -54,19 +80,6 @@ impl Verifier {
         {
             self.far(turn, |far, turn| far.token(token, turn));
         }
-    }
-
-    fn far_input(&mut self, input: Input, turn: &mut Turn<'_>) {
-        self.far(turn, |far, turn| match input {
-            Input::Connected(address, secured) => far.connected(address, secured, turn),
-            Input::Secured(secured) => far.secure(secured, turn),
-            Input::Unreachable(why) => far.unreachable(why, turn),
-            Input::Gone { reason, unsent } => far.gone(reason, unsent, turn),
-            Input::Stalled => far.fault(Reason::StanzaTimeout, turn),
-            Input::Close(reason) => far.fault(reason, turn),
-            Input::Retrusted(certificate) => far.retrusted(certificate, turn),
-            _ => None,
-        });
     }
 
     /// One step of its leg, and what that means for the answer.

@@ -121,7 +121,7 @@ impl Surroundings<'_> {
         if let Event::Rejected { record, .. } = &mut event {
             show(record, around.channel.as_ref());
         }
-        if matches!(event, Event::Rejected { .. } | Event::Refused { .. } | Event::Unfit { .. }) {
+        if event.turned_away().is_some() {
             let carried = self.legs.near.is_none() || self.was_withdrawn(&event);
             around.before = self.memory.get_or_insert_default().once(&event, carried, now());
         }
@@ -143,7 +143,23 @@ impl Surroundings<'_> {
             {
                 pair.as_ref()
             }
-            _ => None,
+            Event::Refused { .. } | Event::Unfit { .. } | Event::Patched { .. } => None,
+            // Whose direction is said, or that are of a stream.
+            Event::Backend { .. }
+            | Event::Bound { .. }
+            | Event::Closed { .. }
+            | Event::Dialback { .. }
+            | Event::Left { .. }
+            | Event::Login { .. }
+            | Event::Managed { .. }
+            | Event::Met { .. }
+            | Event::Misfit { .. }
+            | Event::Misnamed { .. }
+            | Event::Passed { .. }
+            | Event::Rejected { .. }
+            | Event::Ruled { .. }
+            | Event::StreamError { .. }
+            | Event::Withheld { .. } => None,
         };
         let flow = match self.meta.flow {
             Flow::S2sIn => Flow::S2sOut,
@@ -289,7 +305,27 @@ impl Surroundings<'_> {
                     complete(record, known);
                 }
             }
-            _ => {}
+            Event::Authenticated { .. }
+            | Event::Admitted { .. }
+            | Event::Login { .. }
+            | Event::Patched { .. } => {}
+            Event::Backend { .. }
+            | Event::Bound { .. }
+            | Event::Closed { .. }
+            | Event::Dialback { .. }
+            | Event::Left { .. }
+            | Event::Managed { .. }
+            | Event::Met { .. }
+            | Event::Misfit { .. }
+            | Event::Misnamed { .. }
+            | Event::Otherwise { .. }
+            | Event::Passed { .. }
+            | Event::Refused { .. }
+            | Event::Rejected { .. }
+            | Event::Shadowed { .. }
+            | Event::StreamError { .. }
+            | Event::Unfit { .. }
+            | Event::Withheld { .. } => {}
         }
         event
     }
@@ -312,16 +348,28 @@ impl Surroundings<'_> {
             Event::Backend { .. } => (None, Reason::BackendDown),
             Event::Left { record, .. } => (None, record.reason),
             Event::Login { detail, .. } => return Around { detail: detail.clone(), ..Around::default() },
-            _ => return Around::default(),
+            Event::Judged { .. } | Event::Authenticated { .. } => return Around::default(),
+            // Nothing was refused, and nothing has ended.
+            Event::Bound { .. }
+            | Event::Dialback { .. }
+            | Event::Managed { .. }
+            | Event::Met { .. }
+            | Event::Misfit { .. }
+            | Event::Misnamed { .. }
+            | Event::Otherwise { .. }
+            | Event::Passed { .. }
+            | Event::Patched { .. }
+            | Event::Ruled { .. }
+            | Event::Shadowed { .. }
+            | Event::Unfit { .. }
+            | Event::Withheld { .. } => return Around::default(),
         };
         let told = memory.is_some_and(|memory| memory.explains(reason));
         let public = self.public(pair);
         let (mut called, channel) = self.met(pair);
         let backend = self.legs.fars.values().find(|far| self.is_trouble(far));
-        let met = match event {
-            Event::Rejected { .. } => memory.and_then(|memory| memory.met.as_deref().cloned()),
-            _ => None,
-        };
+        let rejected = memory.filter(|_| matches!(event, Event::Rejected { .. }));
+        let met = rejected.and_then(|memory| memory.met.as_deref().cloned());
         let detail = if met.is_some() {
             met
         } else if reason.is(Class::Backend) && self.meta.flow != Flow::S2sOut {
@@ -348,13 +396,7 @@ impl Surroundings<'_> {
                 }
             }
         };
-        let detail = detail.or_else(|| match event {
-            Event::Rejected { record, .. }
-            | Event::Ended { record }
-            | Event::Closed { record }
-            | Event::Left { record, .. } => record.detail.clone(),
-            _ => None,
-        });
+        let detail = detail.or_else(|| event.record()?.detail.clone());
         let denied = pair.and_then(|pair| memory?.denied.get(pair)).filter(|denied| denied.reason == reason);
         let (rule, place) =
             denied.map(|denied| (denied.rule.clone(), denied.place.clone())).unwrap_or_default();
@@ -364,10 +406,8 @@ impl Surroundings<'_> {
             let remote = if self.home.hosts(&pair.sender) { &pair.target } else { &pair.sender };
             self.registry.policy().nearest(remote).map(|near| near.to_string())
         });
-        let method = match event {
-            Event::Refused { pair: Some(pair), .. } => self.method(pair),
-            _ => None,
-        };
+        let stanza = if let Event::Refused { pair, .. } = event { pair.as_ref() } else { None };
+        let method = stanza.and_then(|pair| self.method(pair));
         Around { called, channel, detail, place, nearest, rule, method, told, before: Before::News }
     }
 

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use super::super::leg::OfLeg;
 use super::super::life::Life;
 use super::super::patched::Patched;
 use super::super::turned::Turned;
-use super::super::{AddressChoice, Effect, Event, Input, Side};
+use super::super::{AddressChoice, Effect, Event, Side};
 use super::{After, FAR, Step, edited};
 use crate::filter::client as filter;
 use crate::jid::Domain;
@@ -31,20 +32,18 @@ impl Step<'_, '_> {
         self.turn.push(Effect::Cut(Side::Far(FAR)));
     }
 
-    pub(super) fn far(&mut self, input: Input) {
+    pub(super) fn far(&mut self, input: OfLeg) {
         match input {
-            Input::Connected(..) => self.pose(posing::Input::Connected),
-            Input::Unreachable(_) => {
+            OfLeg::Connected(..) => self.pose(posing::Input::Connected),
+            OfLeg::Unreachable(_) => {
                 self.backend(false);
                 self.far_cut();
                 self.near_fault(Reason::BackendDown, After::Resumable);
             }
-            Input::Gone { .. } => self.far_gone(),
-            Input::Stalled => self.far_fault(Reason::StanzaTimeout),
-            // Nothing waits at a leg that is open, so this one is not any more.
-            Input::Overflow(_) => self.far_gone(),
-            // The rest concerns the near leg and other flows.
-            _ => {}
+            OfLeg::Gone { .. } => self.far_gone(),
+            OfLeg::Stalled => self.far_fault(Reason::StanzaTimeout),
+            // It speaks plain.
+            OfLeg::Retrusted(_) | OfLeg::Secured(_) => {}
         }
     }
 
@@ -214,7 +213,7 @@ impl Step<'_, '_> {
     }
 
     /// The connection to the server ended without a closing tag.
-    fn far_gone(&mut self) {
+    pub(super) fn far_gone(&mut self) {
         if self.client.far.is_over() {
             return;
         }

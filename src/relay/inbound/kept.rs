@@ -9,10 +9,11 @@ use bytes::Bytes;
 
 use super::super::contract::Left;
 use super::super::event::{Event, ManagementOutcome};
+use super::super::leg::OfLeg;
 use super::super::near::{HasNear as _, Near};
 use super::super::origin::{Origin, pair_of, reread};
 use super::super::turn::Turn;
-use super::super::{Effect, Home, Input, Side};
+use super::super::{Effect, Home, Side};
 use super::Inbound;
 use crate::reason::{Direction, Reason};
 use crate::stream::management::{self, Unacknowledged};
@@ -120,7 +121,7 @@ pub(super) fn expire(of: &mut Inbound, turn: &mut Turn<'_>) {
     }
     // Nobody can be there. What waits to go out is kept here, too.
     turn.push(Effect::Recall(Side::Near, sent.waiting()));
-    of.near_input(Input::Gone { reason: Reason::AckTimeout, unsent: Vec::new() }, turn);
+    of.near_input(OfLeg::Gone { reason: Reason::AckTimeout, unsent: Vec::new() }, turn);
 }
 
 /// The stream is no more. What is left waits for whoever goes on with it, or comes back.

@@ -62,12 +62,8 @@ impl Memory {
 
     /// Whether this refusal is news, which it is no more from now on.
     pub(super) fn once(&mut self, event: &Event, carried: bool, now: Instant) -> Before {
-        let (pair, reason, whole) = match event {
-            Event::Rejected { record, .. } => (record.pair.as_ref(), record.reason, true),
-            Event::Refused { pair, reason, .. } => (pair.as_ref(), *reason, false),
-            Event::Unfit { reason, .. } => (None, *reason, false),
-            _ => return Before::News,
-        };
+        let Some((pair, reason)) = event.turned_away() else { return Before::News };
+        let whole = matches!(event, Event::Rejected { .. });
         if !self.refused.contains(&reason) {
             self.refused.push(reason);
         }

@@ -39,6 +39,36 @@ fn a_list_of_reasons_and_an_arm_for_all_others_are_found() {
     assert!(wildcards("match way {\n    Way::In if reason == Reason::Idle => 1,\n    _ => 2,\n}").is_empty());
 }
 
+// What comes to a relay, and what it says of itself: a variant that is new must be looked at wherever they are told apart. Whoever
+// passes the rest on has named nothing yet, and may.
+#[test]
+fn no_input_of_a_relay_and_no_event_is_passed_over_unnamed() {
+    let mut wrong = Vec::new();
+    for (path, text) in elsewhere() {
+        let inputs = if path.contains("src/relay/") { blind(&text, "Input::") } else { Vec::new() };
+        let events = if path.contains("src/run/") { blind(&text, "Event::") } else { Vec::new() };
+        wrong.extend([inputs, events].concat().into_iter().map(|line| format!("{path}:{line}")));
+    }
+    assert!(wrong.is_empty(), "name what is passed over:\n{}", wrong.join("\n"));
+}
+
+// What the test above looks for it must find.
+#[test]
+fn an_arm_that_names_nothing_is_found() {
+    let arms = |first: &str, last: &str| {
+        format!("match (side, input) {{\n    {first} => one(),\n    {first} if so => one(),\n    {last}\n}}")
+    };
+    for last in
+        ["_ => {}", "(_, _) => {}", "(Side::Near, _) => {}", "_ if late => {}\n    input => two(input),"]
+    {
+        assert_eq!(blind(&arms("(_, Input::Drain)", last), "Input::"), [1], "{last}");
+        assert!(blind(&arms("(_, posing::Input::End)", last), "Input::").is_empty(), "{last}");
+    }
+    for last in ["(_, Input::Yield) => {}", "(side, input) => two(side, input),", "(_, of_leg!()) => {}"] {
+        assert!(blind(&arms("(_, Input::Drain)", last), "Input::").is_empty(), "{last}");
+    }
+}
+
 /// The sources without the rooms of the reasons themselves, comments taken out.
 fn elsewhere() -> Vec<(String, String)> {
     let all = sources().into_iter().map(|(path, text)| {
@@ -84,6 +114,25 @@ fn wildcards(text: &str) -> Vec<usize> {
                 && letters.all(|c| c == '_' || c.is_ascii_alphanumeric())
         };
         if arms.iter().any(|arm| arm.contains("Reason::")) && arms.iter().any(|arm| catches(&arm)) {
+            found.push(line_of(text, at));
+        }
+    }
+    found
+}
+
+/// Where a `match` tells these apart, and has an arm that names none of them and does not even take what it is given.
+fn blind(text: &str, word: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("match ") {
+        let Some(open) = text[at..].find('{').map(|open| at + open) else { continue };
+        let arms = patterns(&text[open + 1..]);
+        let tells = |arm: &String| {
+            arm.match_indices(word)
+                .any(|(at, _)| !arm[..at].ends_with(|c: char| c == ':' || c.is_alphanumeric()))
+        };
+        let passes_over = |arm: &String| arm == "_" || arm.ends_with(", _)") && !arm.contains(word);
+        // Who asks whether it is this one has not told them apart.
+        if arms.iter().filter(|arm| tells(arm)).count() > 1 && arms.iter().any(passes_over) {
             found.push(line_of(text, at));
         }
     }
