@@ -245,18 +245,10 @@ fn between(
         );
         return Ok(Explained::SameBackend { text, reason: reason.label() });
     }
-    let question = |hosted, remote, direction| Federate {
-        hosted,
-        remote,
-        direction,
-        identity: Identity::Inside,
-        tls: Tls::V13,
-        address: None,
-        key: ShownKey::Unknown,
-    };
-    let mut explanation = judged(policy, &question(from, to, Direction::Outbound), (kind, None), asked)?;
+    let question = Federate::inside(from, to, Direction::Outbound);
+    let mut explanation = judged(policy, &question, (kind, None), asked)?;
     if explanation.is_allow() {
-        let into = judged(policy, &question(to, from, Direction::Inbound), (kind, None), asked)?;
+        let into = judged(policy, &Federate::inside(to, from, Direction::Inbound), (kind, None), asked)?;
         let leaves = std::mem::replace(&mut explanation, into).leaves;
         explanation.leaves = leaves;
     }

@@ -187,18 +187,23 @@ mod tests {
         assert_eq!(connect(&[], &quick()).await.unwrap_err().to_string(), "no address to connect to");
     }
 
-    // A listener whose backlog is full accepts no more and refuses nothing: the address is silent.
-    #[tokio::test]
-    async fn a_silent_address_costs_its_deadline_and_no_more() {
+    /// A listener whose backlog is full accepts no more and refuses nothing: the address is silent, for as long as these live.
+    async fn silent() -> (SocketAddr, (TcpListener, Vec<Dialled>)) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let silent = socket.listen(1).unwrap();
-        let address = silent.local_addr().unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
         let mut filling = Vec::new();
         while let Ok(dialled) = connect(&[address], &quick()).await {
             filling.push(dialled);
             assert!(filling.len() < 10, "the backlog never fills");
         }
+        (address, (listener, filling))
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_costs_its_deadline_and_no_more() {
+        let (address, _silent) = silent().await;
         let before = Instant::now();
         let fault = connect(&[address, address, address], &quick()).await.unwrap_err();
         // Three deadlines of one address would be 900 ms, without any the kernel gives up after minutes.
@@ -221,15 +226,7 @@ mod tests {
     // RFC 8305, DNS-10: "both families, staggered by 250 ms": a silent address costs a moment and not its deadline.
     #[tokio::test]
     async fn a_silent_address_costs_a_moment_where_another_answers() {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let silent = socket.listen(1).unwrap();
-        let address = silent.local_addr().unwrap();
-        let mut filling = Vec::new();
-        while let Ok(dialled) = connect(&[address], &quick()).await {
-            filling.push(dialled);
-            assert!(filling.len() < 10, "the backlog never fills");
-        }
+        let (address, _silent) = silent().await;
         let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let long = Duration::from_secs(60);
         let params = Params { each: long, total: long, ..Params::default() };

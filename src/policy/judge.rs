@@ -11,7 +11,6 @@ use super::day::Day;
 use super::domains::Pattern;
 use super::finding::Place;
 use super::peers::{Face, OnChange};
-use super::pins::ShownKey;
 use super::proxy::Proxy;
 use super::quarantine::{SettledParties, Standing};
 use super::question::{Arrive, Federate, Identity, Question, Tls};
@@ -135,18 +134,9 @@ impl Policy {
     /// addressee's as it comes in. Both must allow. What a rule asks of channel, proof and network is not asked here: nothing
     /// of it leaves the inside.
     pub fn judge_between(&self, sender: &Domain, target: &Domain) -> (Verdict, Verdict) {
-        let question = |hosted, remote, direction| Federate {
-            hosted,
-            remote,
-            direction,
-            identity: Identity::Inside,
-            tls: Tls::V13,
-            address: None,
-            key: ShownKey::Unknown,
-        };
         (
-            self.judge_with_shadow(&question(sender, target, Direction::Outbound), &mut ()),
-            self.judge_with_shadow(&question(target, sender, Direction::Inbound), &mut ()),
+            self.judge_with_shadow(&Federate::inside(sender, target, Direction::Outbound), &mut ()),
+            self.judge_with_shadow(&Federate::inside(target, sender, Direction::Inbound), &mut ()),
         )
     }
 

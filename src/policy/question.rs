@@ -51,6 +51,12 @@ impl<'a> Federate<'a> {
         let (identity, tls, key) = (Identity::Unproven, Tls::Unknown, ShownKey::Unknown);
         Self { hosted, remote, direction, identity, tls, address: None, key }
     }
+
+    /// What is asked of two domains served here (POL-08): nothing of channel and proof.
+    pub fn inside(hosted: &'a Domain, remote: &'a Domain, direction: Direction) -> Self {
+        let (identity, tls, key) = (Identity::Inside, Tls::V13, ShownKey::Unknown);
+        Self { hosted, remote, direction, identity, tls, address: None, key }
+    }
 }
 
 /// The kinds of stanza, as rules know them.

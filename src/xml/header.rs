@@ -10,7 +10,7 @@ use super::names::{self, Atom};
 use super::scope::Declared;
 use super::strict::{Root, Strict};
 use super::tag::Role;
-use super::write::escape_attr;
+use super::write::push_attributes;
 use super::{Content, Limits, Rule, Violation, chars};
 use crate::reason::Reason;
 
@@ -64,15 +64,7 @@ impl<T: AsRef<str>> Header<T> {
             ("version", version.as_deref()),
             ("xml:lang", self.lang.as_ref().map(T::as_ref)),
         ];
-        for (name, value) in attributes {
-            if let Some(value) = value {
-                out.push(' ');
-                out.push_str(name);
-                out.push_str("='");
-                out.push_str(&escape_attr(value));
-                out.push('\'');
-            }
-        }
+        push_attributes(&mut out, &attributes);
         out.push('>');
         out.into_bytes()
     }

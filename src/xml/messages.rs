@@ -11,7 +11,7 @@ use super::framer::{Framer, Token};
 use super::header::Header;
 use super::scan::{Found, Scan};
 use super::tag::{self, Attr, Role};
-use super::write::{CLOSE, escape_attr};
+use super::write::{CLOSE, push_attributes};
 use super::{Content, Limits, Rule, Violation, chars, content, names};
 use crate::reason::Reason;
 
@@ -207,21 +207,13 @@ fn open(header: &Header) -> String {
     let mut out = format!("<open xmlns='{}'", names::FRAMING);
     let version = header.version.map(|(major, minor)| format!("{major}.{minor}"));
     let attributes = [
-        ("from", &header.from),
-        ("to", &header.to),
-        ("id", &header.id),
-        ("version", &version),
-        ("xml:lang", &header.lang),
+        ("from", header.from.as_deref()),
+        ("to", header.to.as_deref()),
+        ("id", header.id.as_deref()),
+        ("version", version.as_deref()),
+        ("xml:lang", header.lang.as_deref()),
     ];
-    for (name, value) in attributes {
-        if let Some(value) = value {
-            out.push(' ');
-            out.push_str(name);
-            out.push_str("='");
-            out.push_str(&escape_attr(value));
-            out.push('\'');
-        }
-    }
+    push_attributes(&mut out, &attributes);
     out.push_str("/>");
     out
 }

@@ -20,6 +20,19 @@ pub fn escape_attr(text: &str) -> Cow<'_, str> {
     escaped(text, special, escape_value_char)
 }
 
+/// Those of these attributes that have a value, each behind a blank.
+pub(super) fn push_attributes(out: &mut String, attributes: &[(&str, Option<&str>)]) {
+    for (name, value) in attributes {
+        if let Some(value) = value {
+            out.push(' ');
+            out.push_str(name);
+            out.push_str("='");
+            out.push_str(&escape_attr(value));
+            out.push('\'');
+        }
+    }
+}
+
 fn escaped(text: &str, special: fn(u8) -> bool, write: fn(&mut Vec<u8>, char)) -> Cow<'_, str> {
     let legal = |c: char| super::chars::is_char(c);
     // Most of what the gateway says: nothing in it is special, nor illegal.
