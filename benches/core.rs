@@ -1,4 +1,5 @@
-//! What the pure core costs: writing a stanza anew, judging a pair, one step of a relay, one dialback key.
+//! What the core costs: writing a stanza anew, judging a pair, one step of a relay, one dialback key; and, above the water line,
+//! counting whom a stanza is from.
 //!
 //! Budgets, on one core: a stanza of 300 octets written anew in 1 microsecond; a judgement in 2, whether there are ten
 //! rules or 100,000; a step of a relay that passes a stanza in 2; a dialback key made in 5, and known again in 30 (six epochs).
@@ -11,17 +12,19 @@ mod mix;
 #[path = "../tests/support/stage.rs"]
 mod pure;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use gatehouse::limit::{SenderParams, Senders, Tally};
 use gatehouse::policy::{
     Day, Federate, Federation, Identity, PatchFile, PatchSource, Patches, Question, Tls, compile_patches,
 };
 use gatehouse::reason::{Direction, Facing};
-use gatehouse::relay::Input;
+use gatehouse::relay::{Input, Sender, Words};
 use gatehouse::stream::{Clock, KeyCheck, Keyring};
 use gatehouse::xml::{Content, Edits, Frame, Framer, Limits, Token, rewrite};
 use mix::{Way, chat};
@@ -33,6 +36,7 @@ fn main() {
     judging(&mut criterion);
     relaying(&mut criterion);
     keys(&mut criterion);
+    counting(&mut criterion);
     criterion.final_summary();
 }
 
@@ -118,6 +122,43 @@ fn keys(criterion: &mut Criterion) {
     let check = KeyCheck { pair, stream: "D60000229F".to_owned(), key };
     assert!(ring.knows(&check, now));
     criterion.bench_function("keys/known again", |b| b.iter(|| ring.knows(black_box(&check), now)));
+}
+
+/// Against the limits of its sender, as [`Senders`] does it; and one rate alone as a table of buckets under a lock would.
+fn counting(criterion: &mut Criterion) {
+    let began = Instant::now();
+    let words = |text: &str| Words::Apart(text.into());
+    let sender = Sender {
+        domain: domain("capulet.example"),
+        address: words("juliet@capulet.example"),
+        occupant: None,
+        recipient: words("romeo@hall.example"),
+        subscribes: false,
+        held: None,
+    };
+    // Each comes as late as its rate has it, so that none is refused.
+    let later = |n: &mut u32| {
+        *n += 1;
+        began + Duration::from_millis(10) * *n
+    };
+    let (senders, mut tally, mut n) = (Senders::new(SenderParams::default(), began), Tally::default(), 0);
+    criterion.bench_function("counting/a stanza of a known sender", |b| {
+        b.iter(|| senders.ask(black_box(&sender), b"", &mut tally, later(&mut n)).unwrap());
+    });
+    let (buckets, mut n) = (Mutex::new(HashMap::<Box<str>, (f64, Instant)>::new()), 0);
+    criterion.bench_function("counting/one rate in a bucket under a lock", |b| {
+        b.iter(|| {
+            let now = later(&mut n);
+            let mut buckets = buckets.lock().unwrap();
+            let known = match buckets.get_mut(black_box("juliet@capulet.example")) {
+                Some(known) => known,
+                None => buckets.entry("juliet@capulet.example".into()).or_insert((6_000.0, now)),
+            };
+            let left = (known.0 + now.duration_since(known.1).as_secs_f64() * 100.0).min(6_000.0);
+            *known = (left - 1.0, now);
+            assert!(left >= 1.0);
+        });
+    });
 }
 
 /// The frame that this stanza makes.

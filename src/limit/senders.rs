@@ -13,6 +13,11 @@
 //! Each of them is one number under a keyed digest, in tables that all streams share without a lock. The number is the time
 //! until which it counts, and tells besides how much there is of it: so one look is enough to know what may be forgotten,
 //! and nothing has to be kept together for a domain.
+//!
+//! **What it buys.** A count of an address takes 28 octets, and a table of names with a bucket each 74 without what the heap adds to a
+//! name (100,000 addresses, allocations counted). One rate costs 355 instructions for the 586 of such a table under a lock, and waits
+//! for no other stream (`valgrind --tool=callgrind`, 100,000 stanzas of 16 addresses): rows `counting` of `cargo bench --bench core`.
+//! One table in place of [`TABLES`] held streams up for half a second where hundreds of thousands counted.
 
 use std::array;
 use std::hash::{BuildHasherDefault, Hasher};
