@@ -214,6 +214,11 @@ impl Walked {
     }
 }
 
+/// So many states of each start are walked in the wide: with every header, element and channel there is, limits as they are by
+/// default, and a clock. That graph has no end. Each claim has a name of its own and each time that comes moves deadlines to
+/// new ones, so states far from the start are never those of before; what ends is walked to its end in `explore/whole.rs`, where limits
+/// are small, the clock stands still and histories with high names are not followed. Here it is what happens near the start that
+/// counts: words in an order that no peer would think of.
 const RELAY_STATES: usize = 150;
 
 fn relay_graph() -> &'static Walked {
