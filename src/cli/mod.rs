@@ -23,6 +23,7 @@ mod quarantine;
 mod refusals;
 mod restart;
 mod run;
+mod served;
 mod settled;
 mod shell;
 mod talk;

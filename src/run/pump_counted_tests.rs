@@ -151,10 +151,7 @@ async fn a_third_connection_waits_for_the_first() {
     let (mut once_more, mut backend) = friend_at(&tools, third).await;
     say(&mut once_more.near, &format!("<resume {SM} previd='{id}' h='0'/>")).await;
     hear(&mut once_more.near, "h='20'/>").await;
-    say(&mut once_more.near, &message(20)).await;
-    let mut octet = [0];
-    let early = tokio::time::timeout(Duration::from_secs(20), backend.read(&mut octet)).await;
-    assert!(early.is_err(), "it has overtaken");
+    newer_waits(&mut once_more.near, &mut backend).await;
     hear(&mut slow, "id='m000019'").await;
     hear(&mut backend, "id='m000020'").await;
     assert_eq!(returned(&tools, "backend-slow"), 0);
@@ -233,11 +230,16 @@ async fn what_couriers_carry_of_a_broken_stream_is_not_overtaken() {
     let (mut again, mut backend) = friend_at(&tools, last).await;
     say(&mut again.near, &format!("<resume {SM} previd='{id}' h='1'/>")).await;
     hear(&mut again.near, "h='20'/>").await;
-    say(&mut again.near, &message(20)).await;
-    let mut octet = [0];
-    let early = tokio::time::timeout(Duration::from_secs(20), backend.read(&mut octet)).await;
-    assert!(early.is_err(), "it has overtaken");
+    newer_waits(&mut again.near, &mut backend).await;
     hear(&mut backend, "id='m000020'").await;
     let taken = rest(&mut slow).await.matches("</message>").count();
     assert_eq!(returned(&tools, "backend-slow") + taken, 20);
+}
+
+/// The newest stanza, sent here, goes by none of the older ones.
+async fn newer_waits(near: &mut DuplexStream, backend: &mut DuplexStream) {
+    say(near, &message(20)).await;
+    let mut octet = [0];
+    let early = tokio::time::timeout(Duration::from_secs(20), backend.read(&mut octet)).await;
+    assert!(early.is_err(), "it has overtaken");
 }

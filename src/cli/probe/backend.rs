@@ -11,15 +11,14 @@ use std::path::Path;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::super::{Console, Exit, Format, once};
+use super::super::{Console, Exit, Format, once, served};
 use super::Talk;
 use super::login::{self, Account, Flag, Heard, Scram};
+use crate::config::Settings;
 use crate::config::settings::{HostedDomain, ProxyVersion};
-use crate::config::{self, Settings};
 use crate::gateway::parts;
 use crate::jid::Domain;
 use crate::net::{self, proxy};
-use crate::policy::{Finding, Place};
 use crate::reason::{Flow, Reason};
 use crate::run::checkup::{self, Ailment, ServerSoftware};
 use crate::stream::client::signed::Signed;
@@ -66,19 +65,8 @@ pub(super) fn main(
     format: Format,
     console: &mut Console,
 ) -> Exit {
-    let settings = match config::load(file) {
-        Ok((settings, _warnings)) => settings,
-        Err(findings) => {
-            console.complain_of(&findings);
-            return Exit::Config;
-        }
-    };
-    let Some(hosted) = settings.domains.iter().find(|hosted| hosted.name == *domain) else {
-        let place = Place::whole(&settings.file);
-        let message = format!("{domain} is not hosted here");
-        console.complain_of(&[Finding::error(place, message, "name one of `domains`")]);
-        return Exit::Config;
-    };
+    let Some(settings) = served::settings(file, console) else { return Exit::Config };
+    let Some(hosted) = served::hosted(&settings, domain, console) else { return Exit::Config };
     let account =
         match account.map(|file| Account::read(file, domain).map_err(|fault| (file, fault))).transpose() {
             Ok(account) => account,

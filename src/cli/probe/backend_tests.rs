@@ -116,7 +116,7 @@ async fn report(manner: Manner, account: Option<&Account>) -> Report {
          backend: {{ c2s: [\"{address}\"] }}\n    federation: none\n"
     );
     std::fs::write(&file, text).unwrap();
-    let (settings, _) = config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
+    let (settings, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
     probe(&settings, &settings.domains[0], account).await
 }
 

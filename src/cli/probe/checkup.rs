@@ -6,12 +6,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::super::{Console, Exit, Format, control, once};
-use crate::config;
+use super::super::{Console, Exit, Format, control, once, served};
 use crate::gateway::doctor;
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
-use crate::policy::{Finding, Place};
 use crate::reason::Flow;
 
 /// What was found.
@@ -36,19 +34,8 @@ struct Side {
 }
 
 pub(super) fn main(file: &Path, domain: &Domain, format: Format, console: &mut Console) -> Exit {
-    let settings = match config::load(file) {
-        Ok((settings, _warnings)) => settings,
-        Err(findings) => {
-            console.complain_of(&findings);
-            return Exit::Config;
-        }
-    };
-    let Some(hosted) = settings.domains.iter().find(|hosted| hosted.name == *domain) else {
-        let place = Place::whole(&settings.file);
-        let message = format!("{domain} is not hosted here");
-        console.complain_of(&[Finding::error(place, message, "name one of `domains`")]);
-        return Exit::Config;
-    };
+    let Some(settings) = served::settings(file, console) else { return Exit::Config };
+    let Some(hosted) = served::hosted(&settings, domain, console) else { return Exit::Config };
     let looking = async {
         let mut sides = Vec::new();
         for flow in [Flow::S2sIn, Flow::C2s] {
