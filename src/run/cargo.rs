@@ -87,15 +87,48 @@ struct State {
     courier: Option<Waker>,
     givers: Vec<Waker>,
     closed: bool,
+    /// It was closed with something left, which goes on elsewhere or is about to.
+    rest: Option<Rest>,
     gave_up: bool,
     /// Whose it is, of what remote servers have sent.
     brought: Brought,
 }
 
 impl State {
-    fn has_settled(&self, given: u64) -> bool {
-        self.closed || self.given.saturating_sub(self.stanzas as u64) >= given
+    /// How much of what was handed over is settled here.
+    fn settled(&self) -> u64 {
+        match &self.rest {
+            Some(rest) => rest.settled,
+            None if self.closed => self.given,
+            None => self.given.saturating_sub(self.stanzas as u64),
+        }
     }
+
+    /// Where so many of them are settled elsewhere, and how many there are then.
+    fn elsewhere(&self, given: u64) -> Option<(Arc<Cargo>, u64)> {
+        let rest = self.rest.as_ref()?;
+        let heir = rest.heir.as_ref()?;
+        let behind = given.saturating_sub(rest.settled);
+        Some((Arc::clone(&heir.cargo), heir.from.saturating_add(behind).min(heir.most)))
+    }
+}
+
+/// What a cargo had when it was closed: whoever waits for it waits on (SM-01, RLY-05).
+#[derive(Debug)]
+struct Rest {
+    /// How many were settled of those handed over.
+    settled: u64,
+    heir: Option<Heir>,
+}
+
+/// The cargo that has the rest now.
+#[derive(Debug)]
+struct Heir {
+    cargo: Arc<Cargo>,
+    /// It was given so many before.
+    from: u64,
+    /// And so many with all of them.
+    most: u64,
 }
 
 /// A stanza was not taken.
@@ -158,6 +191,9 @@ impl Cargo {
 
     /// Has the courier send back what it has not delivered. Whether it could be told.
     pub fn take_back(&self) -> bool {
+        if let Some((heir, _)) = self.state().elsewhere(u64::MAX) {
+            return heir.take_back();
+        }
         self.courier.as_ref().is_some_and(|tell| tell.tell(Order::Overtaken).is_ok())
     }
 
@@ -196,14 +232,24 @@ impl Cargo {
 
     /// Whether so many of them are settled: on their way beyond the courier, or on their way back.
     pub fn has_settled(&self, given: u64) -> bool {
-        self.state().has_settled(given)
+        let state = self.state();
+        if state.settled() >= given {
+            return true;
+        }
+        let elsewhere = state.elsewhere(given);
+        drop(state);
+        elsewhere.is_some_and(|(heir, given)| heir.has_settled(given))
     }
 
     /// The same, and who asks is woken when more are.
     pub fn poll_settled(&self, given: u64, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        if state.has_settled(given) {
+        if state.settled() >= given {
             return Poll::Ready(());
+        }
+        if let Some((heir, given)) = state.elsewhere(given) {
+            drop(state);
+            return heir.poll_settled(given, cx);
         }
         if !state.givers.iter().any(|waker| waker.will_wake(cx.waker())) {
             state.givers.push(cx.waker().clone());
@@ -274,10 +320,14 @@ impl Cargo {
         self.state().gave_up
     }
 
-    /// Nothing is taken any more; what nobody took.
+    /// Nothing is taken any more; what nobody took. Until that is [inherited](Cargo::inherited) or [lost](Cargo::is_lost) it is not settled.
     pub fn close(&self) -> VecDeque<(Load, Bytes)> {
         let mut state = self.state();
         state.closed = true;
+        let waiting = state.waiting.len() as u64;
+        if waiting > 0 {
+            state.rest = Some(Rest { settled: state.given.saturating_sub(waiting), heir: None });
+        }
         let (freed, left) = (std::mem::take(&mut state.held), std::mem::take(&mut state.waiting));
         (state.octets, state.waiting_octets) = (0, 0);
         let givers = std::mem::take(&mut state.givers);
@@ -285,6 +335,27 @@ impl Cargo {
         self.hold.give_back(freed);
         givers.into_iter().for_each(Waker::wake);
         left
+    }
+
+    /// What was left when it was closed goes on there, which was given so many before, and has all of it now.
+    pub fn inherited(&self, cargo: Arc<Cargo>, from: u64) {
+        let most = cargo.given();
+        let mut state = self.state();
+        let Some(rest) = &mut state.rest else { return };
+        rest.heir = Some(Heir { cargo, from, most });
+        let givers = std::mem::take(&mut state.givers);
+        drop(state);
+        // They wait there from now on.
+        givers.into_iter().for_each(Waker::wake);
+    }
+
+    /// What was left when it was closed goes nowhere, and was told as that.
+    pub fn is_lost(&self) {
+        let mut state = self.state();
+        state.rest = None;
+        let givers = std::mem::take(&mut state.givers);
+        drop(state);
+        givers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -346,6 +417,41 @@ mod tests {
         assert!(cargo.poll_settled(first, &mut cx).is_ready() && !cargo.has_settled(cargo.given()));
         cargo.settle(0, 0, false);
         assert!(cargo.has_settled(cargo.given()));
+    }
+
+    // SM-01, RLY-05: what a courier leaves when it ends is not delivered yet.
+    #[test]
+    fn whoever_waits_for_what_is_left_waits_where_that_goes_on() {
+        let (hold, first) = cargo(10_000, 1000);
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            first.offer(Load::Own, stanza(10)).unwrap();
+        }
+        assert_eq!(first.take(1, &mut cx).len(), 1);
+        first.settle(0, 0, false);
+        let left = first.close();
+        assert!(left.len() == 2 && first.has_settled(1) && !first.has_settled(2), "one of three is out");
+        assert!(first.poll_settled(2, &mut cx).is_pending(), "nobody has them yet");
+        let second = Cargo::new(Arc::clone(&hold), &StreamLimits::default());
+        second.offer(Load::Own, stanza(10)).unwrap();
+        let before = second.given();
+        left.into_iter().for_each(|(load, stanza)| second.offer(load, stanza).unwrap());
+        first.inherited(Arc::clone(&second), before);
+        second.offer(Load::Own, stanza(10)).unwrap();
+        assert!(!first.has_settled(2) && first.poll_settled(3, &mut cx).is_pending());
+        assert_eq!(second.take(2, &mut cx).len(), 2);
+        second.settle(0, 0, false);
+        assert!(first.has_settled(2) && !first.has_settled(3));
+        // Once more, and there they are told as lost.
+        let left = second.close();
+        let third = Cargo::new(hold, &StreamLimits::default());
+        left.into_iter().for_each(|(load, stanza)| third.offer(load, stanza).unwrap());
+        second.inherited(Arc::clone(&third), 0);
+        assert!(first.poll_settled(3, &mut cx).is_pending() && !second.has_settled(4));
+        assert_eq!(third.close().len(), 2);
+        assert!(!first.has_settled(3));
+        third.is_lost();
+        assert!(first.poll_settled(3, &mut cx).is_ready() && second.has_settled(4));
     }
 
     #[test]

@@ -326,9 +326,10 @@ fn start(
         if tools.registry.phase() == Phase::Stopped {
             drop(living);
             left.iter().for_each(|_| lost(&tools, &key.pair, Reason::Shutdown));
-            return;
+            return courier.cargo.is_lost();
         }
-        start(&tools, &mut living, &key, via, (left, brought));
+        let next = start(&tools, &mut living, &key, via, (left, brought));
+        courier.cargo.inherited(next, 0);
     });
     cargo
 }

@@ -76,6 +76,39 @@ async fn stanzas_of_a_pair_arrive_once_and_in_order() {
     assert_eq!(counted(&tools, "carried") + counted(&tools, "queue"), 0);
 }
 
+// SM-01, RLY-05: what reaches a courier too late goes with the next one, and whoever waits for it waits for that.
+#[tokio::test(start_paused = true)]
+async fn what_a_courier_leaves_is_not_delivered_before_the_next_one_has_done_so() {
+    let outside = Scripted::default();
+    let mut backend = outside.lay(1 << 20);
+    let mut next = outside.lay(1 << 20);
+    let tools = tools(outside);
+    carry(&tools, pair("friend.example"), message("friend.example", 0, "hi"));
+    take(&mut backend, "friend.example").await;
+    hear(&mut backend, "</stream:stream>").await;
+    // It has said its last word and waits for that of the other side.
+    let mut cargo = None;
+    for n in 1..4 {
+        cargo = hand_over(&tools, &pair("friend.example"), message("friend.example", n, "hi")).ok();
+    }
+    let cargo = cargo.unwrap();
+    let given = cargo.given();
+    let mut settles = std::pin::pin!(std::future::poll_fn(|cx| cargo.poll_settled(given, cx)));
+    backend.write_all(b"</stream:stream>").await.unwrap();
+    hear(&mut next, "<stream:stream").await;
+    assert!(given == 4 && !cargo.has_settled(given), "the first courier has ended");
+    let early = tokio::time::timeout(Duration::from_secs(5), &mut settles).await;
+    assert!(early.is_err(), "nobody has it yet");
+    let header = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+                  xmlns:db='jabber:server:dialback' id='L2'>";
+    next.write_all(header.as_bytes()).await.unwrap();
+    hear(&mut next, "</db:result>").await;
+    next.write_all(b"<db:result from='hall.example' to='friend.example' type='valid'/>").await.unwrap();
+    let came = hear(&mut next, "m0003").await;
+    assert!(came.contains("m0001"), "{came}");
+    settles.await;
+}
+
 // LIM-09: "the gateway is no reflector": so many pairs at a time, and so much for each.
 #[tokio::test(start_paused = true)]
 async fn so_many_pairs_are_carried_for_and_no_more() {

@@ -41,24 +41,30 @@ pub fn carry_on(tools: &Arc<Tools>, pair: &Pair, id: RelayId, unsent: Vec<Bytes>
     // Nobody can give anything to this pair meanwhile.
     let mut living = held(&tools.peering.couriers.living);
     let own = take_out(&tools.peering.couriers, pair, id);
-    let left = own.map(|cargo| cargo.close()).unwrap_or_default();
+    let left = own.as_ref().map(|cargo| cargo.close()).unwrap_or_default();
+    let inherited = |next: &Arc<Cargo>| {
+        // Others may give to it meanwhile: whoever waits here waits for all of it.
+        own.iter().for_each(|own| own.inherited(Arc::clone(next), next.given()));
+    };
     let all: VecDeque<_> = unsent.into_iter().map(|stanza| (Load::Own, stanza)).chain(left).collect();
     if all.is_empty() {
         return;
     }
     if tools.registry.phase() == Phase::Stopped {
         drop(living);
-        return all.iter().for_each(|_| lost(tools, pair, Reason::Shutdown));
+        all.iter().for_each(|_| lost(tools, pair, Reason::Shutdown));
+        return own.iter().for_each(|own| own.is_lost());
     }
     let known = living
         .get(&key)
         .map(|courier| Arc::clone(&courier.cargo))
         .or_else(|| way(&tools.peering.couriers, &key));
     let Some(cargo) = known else {
-        start(tools, &mut living, &key, None, (all, Brought::default()));
-        return;
+        let next = start(tools, &mut living, &key, None, (all, Brought::default()));
+        return inherited(&next);
     };
     let full = all.into_iter().filter(|(load, stanza)| cargo.offer(*load, stanza.clone()).is_err()).count();
+    inherited(&cargo);
     drop(living);
     for _ in 0..full {
         lost(tools, pair, Reason::QueueFull);
