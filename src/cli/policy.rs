@@ -236,6 +236,9 @@ fn read_stanza(path: &Path, flow: Flow) -> Result<String, String> {
     let told = |what: String, remedy: &str| format!("{}: error: {what}; {remedy}", path.display());
     match read {
         Ok(octets) if u64::try_from(octets).unwrap_or(LARGEST) < LARGEST => {
+            if text.starts_with('\u{feff}') {
+                text.drain(..'\u{feff}'.len_utf8());
+            }
             policy::is_stanza(&text, flow).map_err(|why| {
                 told(format!("the stanza {why}"), "write one whole stanza, as it would stand on a stream")
             })?;

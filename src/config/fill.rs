@@ -39,7 +39,8 @@ impl Fill<'_> {
         let text = std::fs::read_to_string(&whole)
             .map_err(|error| (format!("the value in {} cannot be read: {error}", whole.display()), remedy))?;
         match text.len() <= LONGEST {
-            true => Ok(Cow::Owned(text.trim_end().to_owned())),
+            // Editors on Windows begin a file with a byte order mark; it says nothing.
+            true => Ok(Cow::Owned(text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end().to_owned())),
             false => Err((format!("{} is larger than any value", whole.display()), "name the right file")),
         }
     }

@@ -132,7 +132,13 @@ fn every_value_may_come_from_the_environment_or_from_a_file() {
         let held = match fill::NAMES_OF_FILES.contains(&key) {
             true => value.clone(),
             false => {
-                std::fs::write(folder.path().join("value"), format!("{value}\n")).unwrap();
+                // As every other editor writes it: with a byte order mark before it.
+                let mark = if all.iter().position(|other| other == place).unwrap() % 2 == 0 {
+                    "\u{feff}"
+                } else {
+                    ""
+                };
+                std::fs::write(folder.path().join("value"), format!("{mark}{value}\n")).unwrap();
                 "value".to_owned()
             }
         };

@@ -219,7 +219,9 @@ fn one(list: &ListFile) -> Result<List, Held> {
     let text = super::load::read_text(&list.file, &file).map_err(|_| Held::Unreadable)?;
     if let Some(key) = &list.minisign {
         let signature = fs::read_to_string(signature_of(&list.file)).map_err(|_| Held::Unsigned)?;
-        if !is_signed(key, &text, &signature) {
+        // A mark says nothing in a list, and is signed with it.
+        let marked = format!("\u{feff}{text}");
+        if ![&text, &marked].into_iter().any(|text| is_signed(key, text, &signature)) {
             return Err(Held::Unsigned);
         }
     }
@@ -228,6 +230,7 @@ fn one(list: &ListFile) -> Result<List, Held> {
 
 /// Whether that is the signature of this text by that key.
 pub fn is_signed(key: &str, text: &str, signature: &str) -> bool {
+    let signature = signature.strip_prefix('\u{feff}').unwrap_or(signature);
     let verified = PublicKey::from_base64(key)
         .and_then(|key| key.verify(text.as_bytes(), &Signature::decode(signature)?, false));
     verified.is_ok()

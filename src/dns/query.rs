@@ -232,7 +232,7 @@ impl Trusted {
             Dnssec::Validate(None) => Ok(Trusted::Anchors(Arc::default())),
             Dnssec::Validate(Some(path)) => {
                 let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-                let keys = plain_keys(&text);
+                let keys = plain_keys(text.strip_prefix('\u{feff}').unwrap_or(&text));
                 if keys.is_empty() {
                     return Err("it holds no DNSKEY record".to_owned());
                 }
@@ -394,6 +394,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (text, fits) in [
             (format!("example.\tIN\tDNSKEY\t{key} ;{{id = 1 (ksk), size = 256b}}\n"), true),
+            (format!("\u{feff}example. IN DNSKEY {key}\n"), true),
             (format!("; a remark\n. 172800 IN DNSKEY {key}\n"), true),
             ("example. IN DS 1 13 2 00\n".to_owned(), false),
             ("example. IN DNSKEY 257 3 13 ?\n".to_owned(), false),

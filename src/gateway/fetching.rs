@@ -156,7 +156,8 @@ fn write(
 ) -> Result<(), String> {
     let text = std::str::from_utf8(&document.octets).map_err(|_| "it is no text in UTF-8")?;
     let words = |error: io::Error| format!("{}: {error}", list.file.display());
-    let read = List::read_as(&list.name, text, list.format);
+    let unmarked = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let read = List::read_as(&list.name, unmarked, list.format);
     if read.is_empty() && read.unread().lines > 0 {
         return Err(format!("no line of it is a {}", list.format.entry()));
     }

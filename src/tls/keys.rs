@@ -320,7 +320,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyFault> {
 
 /// Without the byte order marks that editors write before the first block, and `cat` leaves before later ones: behind one,
 /// a block would be passed over in silence.
-fn without_marks(octets: Vec<u8>) -> Vec<u8> {
+pub fn without_marks(octets: Vec<u8>) -> Vec<u8> {
     const MARKED: &[u8] = b"\xEF\xBB\xBF-----BEGIN";
     const MARK: usize = 3;
     let places: Vec<_> = memchr::memmem::find_iter(&octets, MARKED).collect();

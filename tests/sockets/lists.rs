@@ -146,8 +146,12 @@ async fn a_list_that_cannot_be_trusted_is_held_and_told() {
     let (_, said) = gatehouse(&world, &["policy", "explain", "--live", "--from", FRIEND, "--to", HALL]);
     assert!(said.contains("one (friend.example); 1 of 3 lists"), "{said}");
 
-    // What is signed is taken.
+    // What is signed is taken, also where an editor has written a byte order mark before the list and the signature.
+    let three = std::fs::read_to_string(lists.join("three.txt")).unwrap();
+    std::fs::write(lists.join("three.txt"), format!("\u{feff}{three}")).unwrap();
     minisign(lists, &["-S", "-W", "-s", "key.sec", "-m", "three.txt"]);
+    let signature = std::fs::read_to_string(lists.join("three.txt.minisig")).unwrap();
+    std::fs::write(lists.join("three.txt.minisig"), format!("\u{feff}{signature}")).unwrap();
     let until = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
         let (_, said) = gatehouse(&world, &["policy", "explain", "--live", "--from", FRIEND, "--to", HALL]);

@@ -41,7 +41,7 @@ impl Account {
             return Err("others can read the password in it: `chmod 600` it".to_owned());
         }
         let text = std::fs::read_to_string(file).map_err(unread)?;
-        let mut lines = text.lines();
+        let mut lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines();
         let (Some(address), Some(password)) = (lines.next(), lines.next().filter(|line| !line.is_empty()))
         else {
             return Err("write the address in its first line, and the password in its second".to_owned());
@@ -268,6 +268,9 @@ mod tests {
             Account::read(&file, &domain).map(|account| (account.name, account.password))
         };
         assert_eq!(read("alice@hall.example\npa ss\n", 0o600), Ok(("alice".to_owned(), "pa ss".to_owned())));
+        // A byte order mark says nothing.
+        let marked = read("\u{feff}alice@hall.example\npa ss\n", 0o600);
+        assert_eq!(marked, Ok(("alice".to_owned(), "pa ss".to_owned())));
         assert!(read("alice@hall.example\npa ss\n", 0o640).unwrap_err().contains("chmod 600"));
         assert!(read("alice@hall.example\n", 0o600).unwrap_err().contains("second"));
         assert!(read("alice@other.example\nx\n", 0o600).unwrap_err().contains("no address"));
