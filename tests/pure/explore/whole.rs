@@ -66,11 +66,12 @@ pub fn uses() -> Vec<Use> {
         let mut inputs = any_time(&none);
         inputs.push((Side::Near, Input::Queue(load, stanza.into())));
         // For a place others wait with reports alone.
-        let others = if load == Load::Report { Input::Yield } else { Input::Alive };
-        inputs.push((Side::Near, others));
+        inputs.extend((load == Load::Report).then_some((Side::Near, Input::Yield)));
         inputs
     };
     let (hall, friend) = ("hall.example", "friend.example");
+    // A leg begins anew, which is walked here from its beginning: the walks of legs that go both ways begin behind that.
+    let alive = || vec![(Side::Near, Input::Alive)];
     vec![
         made("inbound in clear", 2, 1000, arrival(Flow::S2sIn, None), peer()),
         made("inbound by TLS", 2, 1000, arrival(Flow::S2sIn, Some(facts()[0].clone())), peer()),
@@ -82,15 +83,21 @@ pub fn uses() -> Vec<Use> {
             2,
             3000,
             courier(hall, friend, Load::Own),
-            [from_world(far1), from_world(far2), queue(Load::Own, hall, friend)].concat(),
+            [from_world(far1), from_world(far2), queue(Load::Own, hall, friend), alive()].concat(),
         ),
         made(
             "courier whose peer counts",
             3,
             8000,
             counted(&small, &listed, now),
-            [from_counter(far1), from_world(far2), from_counter(far2), queue(Load::Own, hall, friend)]
-                .concat(),
+            [
+                from_counter(far1),
+                from_world(far2),
+                from_counter(far2),
+                queue(Load::Own, hall, friend),
+                alive(),
+            ]
+            .concat(),
         ),
         made(
             "courier both ways",
