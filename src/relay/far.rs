@@ -25,7 +25,7 @@ use crate::policy::{Identity, Tls, Verdict};
 use crate::reason::{Direction, Facing, Outcome, Reason, Why};
 use crate::stream::dane::Dane;
 use crate::stream::fault::Due;
-use crate::stream::initiating::{self, Errand, Established, Initiating, InitiatingParams, UNHEARD};
+use crate::stream::initiating::{self, Errand, Established, Initiating, InitiatingParams};
 use crate::stream::management::{Manage, Managed, Taken};
 use crate::stream::{KeyAnswer, Method, Pair, Proof, Secured};
 use crate::xml::{Frame, RefusedStanza, Token};
@@ -166,7 +166,6 @@ impl Far {
             step_time: turn.home.timeouts.header,
             proof_time: turn.home.timeouts.dialback,
             anew: InitiatingParams::times_anew(facing),
-            unheard: UNHEARD,
         };
         turn.push(Effect::Connect(id, destination));
         Box::new(Self {

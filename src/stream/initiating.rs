@@ -20,7 +20,7 @@ use crate::xml::{Frame, Header, RefusedStanza, names};
 use self::awaiting::prove;
 pub use self::managing::Managing;
 use self::managing::stand;
-pub use self::params::{InitiatingParams, UNHEARD};
+pub use self::params::InitiatingParams;
 use self::securing::{ended_by, open};
 use super::dialback;
 use super::fault::{Due, Fault};

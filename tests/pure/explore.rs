@@ -21,7 +21,7 @@ use essence::hash;
 use gatehouse::policy::Federation;
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side};
-use gatehouse::stream::initiating::{self, Errand, Initiating, InitiatingParams, UNHEARD};
+use gatehouse::stream::initiating::{self, Errand, Initiating, InitiatingParams};
 use gatehouse::stream::management::{Count, Manage, Taken};
 use gatehouse::stream::receiving::{
     self, Claim, ClaimBasis, Receiving, ReceivingParams, Ruling, ServerOffer, Vouch,
@@ -116,7 +116,6 @@ fn terms() -> Vec<InitiatingParams> {
         step_time: Duration::from_secs(10),
         proof_time: Duration::from_secs(30),
         anew: InitiatingParams::times_anew(facing),
-        unheard: UNHEARD,
     };
     vec![
         terms(Facing::Public, &speak, false, true, &Manage::Enable),

@@ -27,10 +27,8 @@ pub struct InitiatingParams {
     pub step_time: Duration,
     /// T-dialback, for the proof and for the question.
     pub proof_time: Duration,
-    /// How often a claim may be made anew.
+    /// How often a claim may be made anew, each time when it has been unanswered for 2.5 s.
     pub anew: u8,
-    /// After so long without an answer.
-    pub unheard: Duration,
 }
 
 impl InitiatingParams {
@@ -40,7 +38,7 @@ impl InitiatingParams {
     pub const fn times_anew(facing: Facing) -> u8 {
         match facing {
             Facing::Public => 1,
-            Facing::Backend => 2,
+            Facing::Backend => 3,
         }
     }
 
@@ -48,24 +46,22 @@ impl InitiatingParams {
     /// only slow then has two claims of one pair on one stream, and Prosody takes what follows the answer to the first for unproven as
     /// long as it has not answered the second, and ends the stream with what was written to it.
     pub fn claims_anew(&self) -> bool {
-        matches!(self.errand, Errand::Speak(_)) && self.anew > 0 && self.proof_time > self.unheard
+        matches!(self.errand, Errand::Speak(_)) && self.anew > 0 && self.proof_time > UNHEARD
     }
 
-    /// The claim is made anew, and given twice the time: who was slow gets no more to do than he can. The last answer is over when the
-    /// first would have been.
+    /// The claim is made anew: the last answer is over when the first would have been.
     pub fn made_anew(&mut self) {
         self.anew = self.anew.saturating_sub(1);
-        self.proof_time = self.proof_time.saturating_sub(self.unheard);
-        self.unheard = self.unheard.saturating_mul(2);
+        self.proof_time = self.proof_time.saturating_sub(UNHEARD);
     }
 
     /// How long the answer may take.
     pub(super) fn answer_time(&self) -> Duration {
-        if self.claims_anew() { self.unheard } else { self.proof_time }
+        if self.claims_anew() { UNHEARD } else { self.proof_time }
     }
 }
 
 /// After this time without an answer a claim is made anew. The node of ours that was asked about it may have died with the question, and
 /// some servers (Prosody) say nothing then. Longer than what `steering` answers counts, so that the next question goes to a node that
 /// lives.
-pub const UNHEARD: Duration = Duration::from_millis(2500);
+const UNHEARD: Duration = Duration::from_millis(2500);
