@@ -95,8 +95,8 @@ impl Origin<'_> {
             return Some(Effect::Carry(pair.reversed(), stanza.into()));
         }
         let words = match (home.explain, reason) {
-            (false, _) => "this could not be delivered".to_owned(),
-            (true, reason) if reason.is(Class::Misnamed) => {
+            (false, _) => NEUTRAL.to_owned(),
+            (true, reason) if reason.is(Class::Misnamed) && reason != Reason::OtherBackend => {
                 let name = &pair.sender;
                 format!(
                     "{name}: {}: the operator of the gateway is missing `- name: {name}` under `domains:` ({})",
@@ -104,6 +104,8 @@ impl Origin<'_> {
                     reason.label()
                 )
             }
+            // No line is missing: it is the name that is wrong there.
+            (true, Reason::OtherBackend) => format!("{}: {}", pair.sender, why.for_users()),
             (true, _) => format!("{}: {}", pair.target, why.for_users()),
         };
         let answer = filter::ErrorReply { text: Some(&words), ..answer };

@@ -183,12 +183,34 @@ impl Outbound {
             }
             Some(reason) => {
                 self.tell_rejected(&pending, reason, turn);
+                let sender = &pending.claim.pair.sender;
+                // DB-62: its own server knows nothing of that key, and another one has called.
+                if answer == KeyAnswer::Invalid && self.of_another(sender, turn.home).is_some() {
+                    self.tell_misnamed(&pending.claim.pair, Reason::OtherBackend, turn);
+                }
                 Ruling::Invalid
             }
         };
         for _ in 0..pending.answers() {
             self.near_step(receiving::Input::Ruled(pending.claim.clone(), ruling), turn);
         }
+    }
+
+    /// It speaks for a domain that is not its own.
+    fn tell_misnamed(&self, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
+        let via = match reason == Reason::OtherBackend {
+            true => self.of_another(&pair.sender, turn.home),
+            false => self.origin().backend_of(pair, turn.home),
+        };
+        turn.note(Event::Misnamed { name: pair.sender.clone(), reason, via });
+    }
+
+    /// A domain of another server than that one's which calls from there, as far as addresses tell.
+    fn of_another(&self, sender: &Domain, home: &Home) -> Option<Domain> {
+        let calls = |domain: &&Domain| {
+            home.calls_from(domain, self.near.address()) && !home.is_same_server(domain.as_str(), sender)
+        };
+        self.near.named.as_ref().filter(calls).or_else(|| home.hosted.keys().find(calls)).cloned()
     }
 
     fn tell_rejected(&self, pending: &Pending, reason: Reason, turn: &mut Turn<'_>) {
@@ -220,6 +242,10 @@ impl Outbound {
         self.near.answered = None;
         let keyed = keyed || self.lanes.is_proven(&pair);
         let standing = may_leave(&self.near, &pair, keyed, turn);
+        // DB-62: whose name it is must be known, whether anything is sent in it or not.
+        if standing.as_ref().is_err_and(|reason| *reason == Reason::OtherBackend) {
+            self.tell_misnamed(&pair, Reason::OtherBackend, turn);
+        }
         let id = LaneId(self.issue());
         let at = self.lanes.put(Lane { id, pair: pair.clone(), standing, keyed });
         if let Some(lane) = self.lanes.at(at) {

@@ -13,7 +13,7 @@ use crate::relay::Record;
 use crate::stream::Pair;
 
 impl Observe {
-    /// DB-62: a line for each name and hour, since the remedy is one in the configuration; and a record where the name is
+    /// DB-62: a line for each name, backend and hour, since the remedy is one in the configuration; and a record where the name is
     /// another backend's.
     pub(super) fn misnamed(
         &self,
@@ -25,13 +25,14 @@ impl Observe {
     ) {
         let mut told = self.misnamed.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now();
-        if told.get(name).is_some_and(|last| now < *last + HOUR) {
+        let told_of = (name.clone(), reason, via.cloned());
+        if told.get(&told_of).is_some_and(|last| now < *last + HOUR) {
             return;
         }
         if told.len() >= NAMES {
             told.clear();
         }
-        told.insert(name.clone(), now);
+        told.insert(told_of, now);
         drop(told);
         let (shown, backend) = (capped(name.as_str()), via.map_or("unknown", Domain::as_str));
         if reason == Reason::OtherBackend {

@@ -64,7 +64,7 @@ pub struct Observe {
     /// The last refusals.
     ring: Refusals,
     /// Names that backends used and may not use, and when that was told last.
-    pub(super) misnamed: Mutex<HashMap<Domain, Instant>>,
+    pub(super) misnamed: Mutex<HashMap<Misuse, Instant>>,
     /// How the backends are, by active checks.
     health: Health,
     /// How it stands with other nodes.
@@ -360,6 +360,9 @@ impl Observe {
         }
     }
 }
+
+/// A name, what is wrong with its use, and the domain whose backend has used it.
+type Misuse = (Domain, Reason, Option<Domain>);
 
 /// A peer's own words as a value: without control characters, and not longer than a domain can be.
 pub fn capped(words: &str) -> String {

@@ -996,16 +996,75 @@ fn a_backend_does_not_speak_for_the_domains_of_another() {
             assert_eq!(stage.handed().len(), 1, "the other pair goes on");
             let reports = stage.reported();
             assert_eq!(reports[0].0, pair("friend.example", name));
+            // Only of one that is nowhere a line is missing.
+            let words = match reason {
+                Reason::OtherBackend => {
+                    "annex.example: a domain that belongs to another backend (other-backend)<".to_owned()
+                }
+                _ => format!("`- name: {name}`"),
+            };
             assert!(
-                reports[0].1.contains("<item-not-found ")
-                    && reports[0].1.contains(&format!("`- name: {name}`"))
+                reports[0].1.contains("<item-not-found ") && reports[0].1.contains(&words),
+                "{reports:?}"
             );
+            assert_eq!(reports[0].1.contains("- name: "), reason == Reason::NotConfigured, "{reports:?}");
             let told = |e: &Effect| {
                 matches!(e, Effect::Note(Event::Misnamed { name: n, reason: r, via: Some(via) })
                 if n.as_str() == name && *r == reason && via.as_str() == "hall.example")
             };
             assert!(stage.has(told));
             assert_eq!(stage.said(NEAR), "");
+        }
+    }
+}
+
+// DB-62: the alarm comes with the first use of the name, whatever that is: a claim, a claim by key that its own server does not
+// know, a stanza of any kind, one over a limit.
+#[test]
+fn each_use_of_the_name_of_another_backend_is_an_alarm_that_names_it() {
+    let mut home = home();
+    let elsewhere = Networks::new(vec!["10.0.0.6/32".parse().unwrap()]);
+    let annex = home.hosted.get_mut(&domain("annex.example")).unwrap();
+    (annex.keys_by, annex.server) = (KeysBy::Address(elsewhere), 1);
+    let mut asked = home.clone();
+    asked.hosted.get_mut(&domain("annex.example")).unwrap().keys_by = KeysBy::Verify;
+    let deep = format!("{}{}", "<a>".repeat(300), "</a>".repeat(300));
+    let uses = [
+        (&home, "<db:result from='annex.example' to='friend.example'>k</db:result>".to_owned()),
+        (&asked, "<db:result from='annex.example' to='friend.example'>k</db:result>".to_owned()),
+        (&home, "<message from='a@annex.example/x' to='b@friend.example' id='1'/>".to_owned()),
+        (&home, "<iq type='result' from='a@annex.example/x' to='b@friend.example' id='1'/>".to_owned()),
+        (&home, "<presence type='unavailable' from='a@annex.example/x' to='b@friend.example'/>".to_owned()),
+        (&home, "<message from='a@annex.example/x' to='b@hall.example' id='1'/>".to_owned()),
+        (&home, format!("<message from='a@annex.example/x' to='b@friend.example' id='1'>{deep}</message>")),
+    ];
+    for (home, used) in uses {
+        for begun in [Some("hall.example"), Some("annex.example"), None] {
+            let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
+            match begun {
+                Some(begun) => stage.hears(NEAR, &header(begun, "friend.example")),
+                None => {
+                    stage.hears(NEAR, &header("hall.example", "friend.example"));
+                    stage.hears(
+                        NEAR,
+                        "<db:verify from='hall.example' to='friend.example' id='i'>k</db:verify>",
+                    );
+                }
+            }
+            stage.hears(NEAR, &used);
+            let question = stage.effects.iter().find_map(|effect| match effect {
+                Effect::Verify(claim, _) => Some(*claim),
+                _ => None,
+            });
+            if let Some(claim) = question {
+                stage.step(NEAR, Input::Verified(claim, KeyAnswer::Invalid));
+            }
+            let told = |e: &Effect| {
+                matches!(e, Effect::Note(Event::Misnamed { name, reason: Reason::OtherBackend, via: Some(via) })
+                if name.as_str() == "annex.example" && via.as_str() == "hall.example")
+            };
+            assert!(stage.has(told), "{used} {begun:?}");
+            assert!(stage.handed().is_empty());
         }
     }
 }

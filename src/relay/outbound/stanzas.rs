@@ -96,6 +96,10 @@ impl Outbound {
         if self.lanes.of(&pair).is_none() {
             self.open_lane(pair.clone(), false, turn);
         }
+        let standing = self.lanes.of(&pair).and_then(|lane| lane.standing.as_ref().err().copied());
+        if let Some(reason) = standing.filter(|reason| reason.is(Class::Misnamed)) {
+            self.tell_misnamed(&pair, reason, turn);
+        }
         self.turn_away(&turned, &pair, turn);
     }
 
@@ -117,10 +121,9 @@ impl Outbound {
         let permits = match &lane.standing {
             Ok(permits) => permits,
             Err(reason) => {
-                let (reason, name) = (*reason, lane.pair.sender.clone());
+                let reason = *reason;
                 if reason.is(Class::Misnamed) {
-                    let via = self.origin().backend_of(&lane.pair, turn.home);
-                    turn.note(Event::Misnamed { name, reason, via });
+                    self.tell_misnamed(&lane.pair, reason, turn);
                 }
                 return self.origin().sent_back(frame.head(), &reason.into(), turn);
             }
