@@ -107,12 +107,13 @@ impl Reason {
         if self.is_passing() { "wait" } else { self.stanza_condition().kind() }
     }
 
-    /// Whether waiting mends nothing: it is forbidden, or there is no such domain.
+    /// Whether waiting mends nothing: it is forbidden, or there is no such domain, nor can there be one.
     pub const fn is_lasting(self) -> bool {
         matches!(
             self.backend_condition(),
             StanzaCondition::Forbidden
                 | StanzaCondition::ItemNotFound
+                | StanzaCondition::JidMalformed
                 | StanzaCondition::RemoteServerNotFound
         )
     }

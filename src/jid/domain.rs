@@ -30,6 +30,32 @@ impl Domain {
         canonical(text).map(|form| Domain(Arc::from(form.as_ref())))
     }
 
+    /// The name in this address as a server behind has written it, also where it is no domain name: whoever wrote to it can be
+    /// told so in its name, and nothing else is ever done with such a one ([`Domain::is_name`]). None where nobody could speak
+    /// in that name on a stream: it is empty, too long, or holds what would have to be escaped or hidden.
+    pub fn as_spelt(address: &str) -> Option<Domain> {
+        // JID-01: the first `/`, then the first `@` of what precedes it.
+        let bare = address.split_once('/').map_or(address, |(bare, _)| bare);
+        let name = bare.split_once('@').map_or(bare, |(_, name)| name);
+        let speakable = |c: char| match c {
+            '"' | '&' | '\'' | '<' | '>' | '@' | '\\' | '\u{7f}'..='\u{a0}' => false,
+            // What has no width of its own, changes the direction, or is for private use or nothing; but for what joins emoji.
+            '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{ad}' => false,
+            '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{e000}'..='\u{f8ff}' => false,
+            '\u{feff}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'.. => false,
+            c => c > ' ' && !c.is_whitespace(),
+        };
+        Domain::parse(name).ok().or_else(|| {
+            let is_one = (1..=prepare::MAX_PART).contains(&name.len()) && name.chars().all(speakable);
+            is_one.then(|| Domain(Arc::from(name)))
+        })
+    }
+
+    /// Whether it is a domain name: all are but those that are only spelt ([`Domain::as_spelt`]).
+    pub fn is_name(&self) -> bool {
+        canonical(&self.0).is_ok_and(|form| form == *self.0)
+    }
+
     /// The canonical form, U-labels.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -180,3 +180,34 @@ proptest::proptest! {
         }
     }
 }
+
+// JID-03: what is no domain name never becomes one by being spelt, and nothing that has to be escaped or hidden is spelt at all.
+#[test]
+fn what_is_spelt_is_known_from_a_name() {
+    for name in ["friend.example", "m\u{fc}nchen.example", "x@UPPER.example/r"] {
+        assert!(Domain::as_spelt(name).is_some_and(|name| name.is_name()), "{name}");
+    }
+    for name in
+        ["foo_bar.example", "a@two..dots.example/r", "\u{1f4a9}.example", "[::1]", "stra\u{df}e.example"]
+    {
+        assert!(Domain::as_spelt(name).is_some_and(|name| !name.is_name()), "{name}");
+    }
+    for none in [
+        "",
+        "x@",
+        "x@/y",
+        "a b.example",
+        "a\u{a0}b.example",
+        "a'b.example",
+        "a<b.example",
+        "a&b.example",
+        "a\\b.example",
+        "a\nb.example",
+        "a\u{202e}b_.example",
+        "a\u{200b}b_.example",
+        "a@b@c.example",
+        &format!("_{}", "a".repeat(1023)),
+    ] {
+        assert_eq!(Domain::as_spelt(none), None, "{none}");
+    }
+}

@@ -33,7 +33,7 @@ pub(super) struct Near {
     /// The domain that its header came from.
     pub(super) named: Option<Domain>,
     /// The domain that its header was for, served here or not.
-    asked_for: Option<Domain>,
+    pub(super) asked_for: Option<Domain>,
     /// A pair was offered nothing in answer to the header, and told as refused for that. A claim of it says no more.
     told: Option<(Pair, Reason)>,
     address: IpAddr,

@@ -157,6 +157,9 @@ impl Origin<'_> {
     }
 }
 
+/// What own users read where they are not to read why.
+pub(super) const NEUTRAL: &str = "this could not be delivered";
+
 /// An address with its domain as we write it: on the stream that an error takes, which was proven for that name, no other passes.
 pub(super) fn canonical(address: Option<Cow<'_, str>>) -> Option<Cow<'_, str>> {
     address.map(|text| match Jid::parse(&text) {

@@ -6,6 +6,7 @@
 
 mod lanes;
 mod stanzas;
+mod unaddressed;
 
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,11 @@ impl Outbound {
         let ClaimBasis::Key { .. } = &claim.by else {
             return self.near_step(receiving::Input::Ruled(claim, Ruling::Invalid), turn);
         };
+        // DB-62: it hears `valid`, and what comes for such a name is answered stanza by stanza.
+        if !claim.pair.is_of_names() {
+            self.near_came(Some(NearOutcome::Rejected(Reason::NoDomain)), turn);
+            return self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), turn);
+        }
         let hosted = turn.home.hosted.get(&claim.pair.sender);
         let by_key = hosted.is_some_and(|hosted| matches!(hosted.keys_by, KeysBy::Verify));
         let known = self.lanes.of(&claim.pair).is_some_and(|lane| lane.keyed && lane.standing.is_ok());

@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::event::Event;
-use super::origin::{Origin, canonical, pair_of};
+use super::origin::{NEUTRAL, Origin, canonical, pair_of};
 use super::turn::Turn;
 use super::{Effect, Home, Passing, Sender, Words};
 use crate::filter::ErrorReply;
-use crate::jid::Jid;
+use crate::jid::{Domain, Jid};
 use crate::reason::{Direction, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Head, Kind, RefusedStanza, escape_attr, names};
@@ -215,6 +215,27 @@ impl Origin<'_> {
             let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned.clone() };
             turn.push(self.way_back(pair, self.charged(&sender, pair, octets), turn.home));
         }
+    }
+
+    /// The error about a stanza of a backend whose addresses name no domain: who says it is whoever can be named on the stream of
+    /// that pair, and it names the address.
+    pub(super) fn told_in_name_of(
+        self,
+        turned: &Turned<'_>,
+        pair: &Pair,
+        (blamed, reason): (&str, Reason),
+        home: &Home,
+    ) -> Option<Bytes> {
+        let words = match home.explain {
+            true => format!("{blamed}: {}", words(reason, None)),
+            false => NEUTRAL.to_owned(),
+        };
+        let (to, from) = (canonical(turned.from.clone()), canonical(turned.to.clone()));
+        let is_of = |address: &&str| Domain::as_spelt(address).as_ref() == Some(&pair.target);
+        let from = from.as_deref().filter(is_of).unwrap_or(pair.target.as_str());
+        let answer =
+            ErrorReply { id: turned.id.as_deref(), from: Some(from), to: to.as_deref(), text: Some(&words) };
+        answer.write(turned.kind, reason, reason.backend_condition())
     }
 
     /// It counts as his who has caused it, and who sends too much hears nothing (LIM-09).

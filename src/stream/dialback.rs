@@ -3,7 +3,7 @@
 //! What an element means depends on the stream it came on; this file only says what it is.
 
 use crate::jid::{AddressError, Domain};
-use crate::reason::{Reason, StanzaCondition};
+use crate::reason::{Facing, Reason, StanzaCondition};
 use crate::xml::{Element, Frame, escape_attr, escape_text, names};
 
 use super::{KeyCheck, Pair};
@@ -68,11 +68,12 @@ pub fn is_dialback(frame: &Frame) -> bool {
     frame.is(names::DIALBACK, "result") || frame.is(names::DIALBACK, "verify")
 }
 
-/// Reads an element for which [`is_dialback`] holds.
+/// Reads an element for which [`is_dialback`] holds. Towards a backend names count as it has spelt them, also those that are no
+/// domain names ([`Domain::as_spelt`]): it is told in them that they are none.
 ///
 /// # Errors
 /// DB-02, DB-03, JID-03 and JID-05 say what each malformed element gets.
-pub fn read(frame: &Frame) -> Result<Dialback, Unreadable> {
+pub fn read(frame: &Frame, facing: Facing) -> Result<Dialback, Unreadable> {
     let element = frame.tree();
     let verify = element.name == "verify";
     let malformed = || Unreadable::Fault(Reason::DialbackMalformed);
@@ -94,7 +95,12 @@ pub fn read(frame: &Frame) -> Result<Dialback, Unreadable> {
         answer: write_error(verify.then_some(stream.as_str()), to, from, reason.stanza_condition()),
         reason,
     };
-    let domain = |text: &str| domain(text).map_err(|why| why.map_or_else(malformed, &refuse));
+    let domain = |text: &str| match (domain(text), facing) {
+        (Err(_), Facing::Backend) if !text.contains(['@', '/']) => {
+            Domain::as_spelt(text).ok_or_else(malformed)
+        }
+        (named, _) => named.map_err(|why| why.map_or_else(malformed, &refuse)),
+    };
     let (from_domain, to_domain) = (domain(from)?, domain(to)?);
     if let Some(kind) = answer {
         // An answer swaps the addresses of its question.

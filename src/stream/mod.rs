@@ -52,6 +52,11 @@ impl Pair {
         Self { sender: self.target.clone(), target: self.sender.clone() }
     }
 
+    /// Whether both are domain names. Only what a server behind has written may be none ([`Domain::as_spelt`]).
+    pub fn is_of_names(&self) -> bool {
+        self.sender.is_name() && self.target.is_name()
+    }
+
     /// The hosted and the remote domain of a pair whose stanzas travel that way.
     pub fn sides(&self, direction: Direction) -> (&Domain, &Domain) {
         match direction {

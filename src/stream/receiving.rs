@@ -421,7 +421,7 @@ impl Open {
     }
 
     fn dialback(mut self, desk: &ReceivingParams, frame: &Frame) -> Stepped {
-        match dialback::read(frame) {
+        match dialback::read(frame, desk.facing) {
             Ok(Dialback::Claim { pair, key }) => {
                 self.written.note(frame, &pair);
                 self.line.claims();

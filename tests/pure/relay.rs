@@ -1140,9 +1140,132 @@ fn a_backend_reads_valid_in_its_own_words_whatever_it_claims() {
         }
         stage.hears(NEAR, "<message from='j@hall.example/h' to='r@two..dots.example'/>");
         assert_eq!((stage.handed().len(), stage.said(NEAR).as_str()), (0, ""));
+        assert_eq!(stage.reported()[0].0.sender.as_str(), "two..dots.example");
         stage.hears(NEAR, "<message from='j@hall.example/h' to='r@friend.example'/>");
         assert_eq!(stage.handed().len(), 1);
     }
+}
+
+// RLY-01, JID-02, JID-03, DB-62, DB-70: servers let their users write to what is no address. Whoever wrote to it hears so from that very
+// address, claimed before or not, over a limit or not; where nobody can speak in its name, from the domain that the stream is for.
+// Everybody else's stanzas go on.
+#[test]
+fn what_a_backend_sends_to_no_domain_comes_back_alone_with_that_word() {
+    let long = format!("{}.example", "l".repeat(64));
+    let names = [
+        "foo_bar.example",
+        "under_score.friend.example",
+        "two..dots.example",
+        ".example",
+        "-dash.example",
+        "dash-.example",
+        "192.0.2.77",
+        "[2001:db8::1]",
+        "\u{1f4a9}.example",
+        "\u{1f468}\u{200d}\u{1f469}\u{fe0f}.example",
+        "stra\u{df}e.example",
+        "full\u{ff0e}width.example",
+        "xn--zzzzzz.example",
+        long.as_str(),
+    ];
+    let (nested, heap) = ("<a>".repeat(300), "</a>".repeat(300));
+    for claimed in [true, false] {
+        for name in names {
+            let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+            stage.hears(NEAR, &header("hall.example", if claimed { name } else { "friend.example" }));
+            if claimed {
+                stage.hears(NEAR, &format!("<db:result from='hall.example' to='{name}'>k</db:result>"));
+            }
+            assert!(stage.said(NEAR).contains("type='valid'") == claimed, "{name}");
+            for (n, (kind, extra, to)) in [
+                ("message", "", format!("r@{name}")),
+                ("message", "<body>b</body>", format!("r@{name}/phone")),
+                ("iq", "<ping xmlns='urn:xmpp:ping'/>", name.to_owned()),
+                ("presence", "", format!("room@{name}/nick")),
+                ("message", nested.as_str(), format!("r@{name}")),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let type_ = if kind == "iq" { " type='get'" } else { "" };
+                let end = if extra == nested { &heap } else { "" };
+                stage.hears(
+                    NEAR,
+                    &format!(
+                        "<{kind}{type_} id='{n}' from='j@HALL.example/h' to='{to}'>{extra}{end}</{kind}>"
+                    ),
+                );
+                let back = stage.reported();
+                assert_eq!(back.len(), 1, "{to}: {back:?}");
+                let (pair, error) = &back[0];
+                assert_eq!((pair.sender.as_str(), pair.target.as_str()), (name, "hall.example"));
+                let ends = format!("<{kind} type='error' id='{n}' to='j@hall.example/h' from='{to}'>");
+                assert!(error.starts_with(&ends), "{error}");
+                assert!(error.contains("<error type='modify'><jid-malformed "), "{error}");
+                assert!(
+                    error.contains(&format!("{to}: the name in an address is no domain name (no-domain)")),
+                    "{error}"
+                );
+            }
+            for mute in [
+                format!("<message type='error' from='j@hall.example/h' to='r@{name}'/>"),
+                format!("<iq type='result' id='1' from='j@hall.example/h' to='r@{name}'/>"),
+                format!("<presence type='unavailable' from='j@hall.example/h' to='r@{name}'/>"),
+                format!("<presence type='probe' from='j@hall.example' to='r@{name}'/>"),
+            ] {
+                stage.hears(NEAR, &mute);
+                assert_eq!(stage.reported(), [], "{mute}");
+            }
+            stage.hears(NEAR, "<message from='j@hall.example/h' to='r@friend.example'/>");
+            assert_eq!((stage.handed().len(), stage.said(NEAR).as_str()), (1, ""), "{name}");
+        }
+    }
+}
+
+// The same where nobody can speak in the name: who hears it reads which address it was.
+#[test]
+fn what_a_backend_sends_to_nobody_comes_back_from_whom_the_stream_is_for() {
+    for to in ["x@", "x@/r", "a b@c d.example", "x@a&amp;b.example", "x@y@z.example"] {
+        let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+        stage.hears(NEAR, &header("hall.example", "friend.example"));
+        stage.said(NEAR);
+        stage.hears(
+            NEAR,
+            &format!("<message id='1' from='j@hall.example/h' to='{to}'><body>b</body></message>"),
+        );
+        let back = stage.reported();
+        assert_eq!(back[0].0, pair("friend.example", "hall.example"), "{to}");
+        assert!(back[0].1.contains(" to='j@hall.example/h' from='friend.example'>"), "{back:?}");
+        assert!(back[0].1.contains(&format!("{to}: the name in an address is no domain name")), "{back:?}");
+        // A sender that is none cannot be told from anybody.
+        stage.hears(NEAR, &format!("<message id='2' from='{to}' to='r@friend.example'/>"));
+        stage.hears(NEAR, "<message id='3' to='r@friend.example'/>");
+        assert_eq!(
+            (stage.reported(), stage.handed().len(), stage.said(NEAR).as_str()),
+            (vec![], 0, ""),
+            "{to}"
+        );
+    }
+}
+
+// DB-62: a component whose name is no domain is one that cannot be configured; its users read why nothing of it passes.
+#[test]
+fn what_a_backend_sends_from_no_domain_comes_back_too() {
+    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("conf_room.hall.example", "friend.example"));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<db:result from='conf_room.hall.example' to='friend.example'>k</db:result>");
+    let valid = "<db:result from='friend.example' to='conf_room.hall.example' type='valid'/>";
+    assert_eq!(stage.said(NEAR), valid);
+    stage.hears(NEAR, "<message id='1' from='r@conf_room.hall.example/n' to='R@FRIEND.example'/>");
+    let back = stage.reported();
+    assert_eq!(back[0].0.target.as_str(), "conf_room.hall.example");
+    assert!(back[0].1.contains(" to='r@conf_room.hall.example/n' from='R@friend.example'>"), "{back:?}");
+    assert!(
+        back[0].1.contains("r@conf_room.hall.example/n: the name in an address is no domain name"),
+        "{back:?}"
+    );
+    assert_eq!((stage.handed().len(), stage.said(NEAR).as_str()), (0, ""));
 }
 
 // JID-07: an error goes back on a stream that was proven for the canonical name, and from no other name it would pass there.

@@ -1,7 +1,5 @@
 //! Stanzas of a backend, on their way into the world or to another backend.
 
-use std::borrow::Cow;
-
 use super::super::Effect;
 use super::super::beside::{self, Scope};
 use super::super::event::{Event, Withheld};
@@ -12,7 +10,7 @@ use super::Outbound;
 use super::lanes::{Lane, Permits};
 use crate::filter::{self, Ends, Inward, Leaving, Outgoing, StanzaRefusal};
 use crate::jid::{Domain, Plain};
-use crate::reason::{Class, Direction, Flow, Reason};
+use crate::reason::{Class, Direction, Flow};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, RefusedStanza, rewrite};
 
@@ -45,7 +43,7 @@ impl Outbound {
                 let lane = match (known, pair) {
                     (Some(lane), _) => lane,
                     (None, Some(pair)) => self.open_lane(pair, false, turn),
-                    (None, None) => return self.unaddressed(&Turned::plain(frame.head()), turn),
+                    (None, None) => return self.misaddressed(frame.head(), turn),
                 };
                 match settled {
                     Ok(settled) => self.hand(lane, frame, settled, turn),
@@ -66,24 +64,8 @@ impl Outbound {
             StanzaRefusal::Unclear { answer, address } => {
                 origin.unclear(head, answer.as_deref(), address, turn)
             }
-            StanzaRefusal::Fault(_) => self.unaddressed(&Turned::plain(head), turn),
+            StanzaRefusal::Fault(_) => self.misaddressed(head, turn),
         }
-    }
-
-    /// A stanza of the backend without addresses that name two domains: all its users share the stream, and one of them must
-    /// not end it. There is nobody in whose name it could be answered.
-    fn unaddressed(&self, turned: &Turned<'_>, turn: &mut Turn<'_>) {
-        // The address to blame.
-        let names_none = |address: &Option<Cow<'_, str>>| {
-            address.as_deref().is_none_or(|address| Ends::read(address, address).is_err())
-        };
-        let blamed = if names_none(&turned.from) { &turned.from } else { &turned.to };
-        let blamed = Some(Cow::Borrowed(blamed.as_deref().unwrap_or_default()));
-        let (id, type_) = (turned.id.clone(), turned.type_.clone());
-        let (kind, octets) = (turned.kind, turned.octets);
-        let reason = Reason::ImproperAddressing;
-        let turned = Turned { kind, from: blamed, to: None, id, type_, reason, measure: None, octets };
-        self.origin().note_unfit(&turned, None, turn);
     }
 
     /// A stanza of the backend that the framer refused (XML-17): it comes back alone.
@@ -91,7 +73,7 @@ impl Outbound {
         let turned = Turned::refused(refused);
         let ends = Ends::read(refused.from().unwrap_or_default(), refused.to().unwrap_or_default());
         let Some(pair) = ends.ok().and_then(|ends| Pair::read(ends.sender(), ends.target())) else {
-            return self.unaddressed(&turned, turn);
+            return self.unaddressed(&turned, turned.fate(), turn);
         };
         if self.lanes.of(&pair).is_none() {
             self.open_lane(pair.clone(), false, turn);

@@ -14,7 +14,7 @@ use super::{
     Awaiting, Counts, Effect, Errand, Initiating, InitiatingParams, Input, Line, MAX_UNASKED, Standing,
     Stepped, ended_by, send, stand,
 };
-use crate::reason::{Cause, Reason, StanzaCondition};
+use crate::reason::{Cause, Facing, Reason, StanzaCondition};
 use crate::xml::{CLOSE, Frame, Kind, names};
 
 /// Dialback: the key or the question goes out (DB-50, DB-23, DB-60).
@@ -62,7 +62,7 @@ impl Line {
         if !self.bidi {
             return Err(Fault::told(Reason::UnsupportedStanzaType, b""));
         }
-        match dialback::read(frame) {
+        match dialback::read(frame, Facing::Public) {
             Ok(Dialback::Claim { pair, .. }) => {
                 self.refuses(dialback::write_refusal(&pair, Reason::TooManyPairs))
             }
@@ -112,7 +112,7 @@ impl Awaiting {
             Input::End => return Err(Fault::closed(Reason::RemoteFailed).because(Cause::Cut)),
             _ => return Err(Fault::told(Reason::Internal, b"")),
         };
-        match (dialback::read(&frame), &terms.errand) {
+        match (dialback::read(&frame, terms.facing), &terms.errand) {
             (Ok(Dialback::Claimed { pair, kind }), Errand::Speak(ours)) if pair == *ours => match kind {
                 dialback::DialbackType::Valid => Ok(stand(terms, self.line, false, self.offered, now)),
                 dialback::DialbackType::Invalid => Err(Fault::closed(Reason::DialbackInvalid)),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
 
 use gatehouse::jid::Domain;
-use gatehouse::reason::Reason;
+use gatehouse::reason::{Facing, Reason};
 use gatehouse::stream::dialback::*;
 use gatehouse::xml::{Content, Frame, names};
 
@@ -24,7 +24,8 @@ fn understood(frame: &Frame) {
     let verify = element.name == "verify";
     let (from, to) = (element.attr("from").unwrap_or_default(), element.attr("to").unwrap_or_default());
     let domains = Domain::parse(from).ok().zip(Domain::parse(to).ok());
-    match read(frame) {
+    spelt(frame, domains.as_ref());
+    match read(frame, Facing::Public) {
         Ok(found) => {
             let (from, to) = domains.expect("both are domains");
             let again = match &found {
@@ -72,7 +73,7 @@ fn understood(frame: &Frame) {
             assert_eq!(verify, matches!(found, Dialback::Ask(_) | Dialback::Asked { .. }));
             let question = matches!(found, Dialback::Ask(_) | Dialback::Claim { .. });
             assert_eq!(element.attr("type").is_none(), question, "an answer has a type, a question has none");
-            assert_eq!(read(&super::framed(Content::Server, &again)), Ok(found), "{again}");
+            assert_eq!(read(&super::framed(Content::Server, &again), Facing::Public), Ok(found), "{again}");
         }
         Err(Unreadable::Fault(reason)) => {
             assert!(matches!(reason, Reason::DialbackMalformed | Reason::BadFormat), "{reason:?}");
@@ -99,4 +100,27 @@ fn understood(frame: &Frame) {
 fn is_key(key: &str, text: &str) {
     assert!((1..=1024).contains(&key.len()));
     assert_eq!(text.trim_matches([' ', '\t', '\n', '\r', '\u{c}']), key);
+}
+
+/// Towards a backend more is read, and never the same otherwise: a name that is none is its own words, safe to be written.
+fn spelt(frame: &Frame, domains: Option<&(Domain, Domain)>) {
+    let (strict, read) = (read(frame, Facing::Public), read(frame, Facing::Backend));
+    if domains.is_some() {
+        return assert_eq!(strict, read);
+    }
+    let pair = match &read {
+        Ok(Dialback::Claim { pair, .. } | Dialback::Claimed { pair, .. } | Dialback::Asked { pair, .. }) => {
+            pair
+        }
+        Ok(Dialback::Ask(check)) => &check.pair,
+        Err(_) => return,
+    };
+    assert!(!pair.is_of_names());
+    for name in [&pair.sender, &pair.target] {
+        assert!(!name.as_str().contains(['\'', '"', '<', '>', '&', '@', '/', ' ', '\n']), "{name:?}");
+    }
+    if let Ok(Dialback::Claim { pair, key }) = &read {
+        let again = super::framed(Content::Server, &write_claim(pair, key));
+        assert_eq!(gatehouse::stream::dialback::read(&again, Facing::Backend), read);
+    }
 }
