@@ -415,6 +415,68 @@ async fn tls_may_end_at_a_proxy_that_says_who_it_is() {
     world.counted("connections_refused_total", &[("reason", "bad-proxy-header")], 1.0).await.unwrap();
 }
 
+/// HAProxy with TLS for clients, which speaks HTTP in clear behind and names them. It ends with the test.
+struct Front(std::process::Child);
+
+impl Front {
+    async fn start(world: &World, at: SocketAddr, gateway: SocketAddr) -> Self {
+        let folder = world.folder.path();
+        let read = |name: &str| std::fs::read_to_string(folder.join("pki").join(name)).unwrap();
+        let both = read(&format!("{HALL}.pem")) + &read(&format!("{HALL}.key"));
+        std::fs::write(folder.join("front.pem"), both).unwrap();
+        let config = folder.join("front.cfg");
+        let text = format!(
+            "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 60s\n\
+             frontend web\n  bind {at} ssl crt {}\n  default_backend gate\n\
+             backend gate\n  server one {gateway} send-proxy-v2 source 127.0.48.10\n",
+            folder.join("front.pem").display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let child = std::process::Command::new("/usr/sbin/haproxy").args(["-db", "-f"]).arg(&config).spawn();
+        let front = Self(child.unwrap());
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while tokio::net::TcpStream::connect(at).await.is_err() {
+            assert!(std::time::Instant::now() < end, "HAProxy never listened");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        front
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
+// WS-02, ACC-08: the same with HAProxy, which reads the upgrade as HTTP, passes messages both ways and names the client.
+#[tokio::test]
+async fn haproxy_ends_tls_before_it_and_names_the_client() {
+    let (world, gateway) = door(&plan(), ", tls: proxy, proxy-protocol: [127.0.0.0/8]").await;
+    let at = gatehouse::demo::free([127, 0, 48, 9].into(), 0).await.unwrap();
+    let _front = Front::start(&world, at, gateway).await;
+    let (mut juliet, mut nurse) = (bound(&world, at, "juliet").await, bound(&world, at, "nurse").await);
+    let long = "x".repeat(100_000);
+    juliet
+        .say(&format!("<message xmlns='jabber:client' to='nurse@{HALL}'><body>{long}</body></message>"))
+        .await;
+    nurse.hear_of(&long).await;
+    for web in [&mut juliet, &mut nurse] {
+        web.say(&format!("<close xmlns='{FRAMING}'/>")).await;
+        web.ending().await;
+    }
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let audit = world.folder.path().join("audit.jsonl");
+    let mut records = String::new();
+    while records.matches("\"127.0.48.9").count() < 2 {
+        assert!(std::time::Instant::now() < end, "no record of the clients behind HAProxy: {records}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        records = std::fs::read_to_string(&audit).unwrap();
+    }
+    assert!(!records.contains("127.0.48.10"), "{records}");
+}
+
 // CLS-03: who says nothing is not waited for, at any step.
 #[tokio::test]
 async fn silence_is_not_waited_for() {
