@@ -6,7 +6,7 @@ use crate::steering;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -267,7 +267,7 @@ fn a_key_that_may_not_be_read_is_named_with_whom_to_let_read_it() {
     mode("inside", 0o644);
     let secrets = "dialback: { secrets: { world: world, inside: inside } }\nlimits:";
     edit(folder.path(), "gatehouse.yaml", "limits:", secrets);
-    let mut command = Command::new(steering::PROGRAM);
+    let mut command = Command::new(for_anybody(folder.path()));
     command.args(["check", "--config"]).arg(folder.path().join("gatehouse.yaml")).env("NO_COLOR", "1");
     if rustix::process::getuid().is_root() {
         command.uid(65534).gid(65534);
@@ -279,6 +279,13 @@ fn a_key_that_may_not_be_read_is_named_with_whom_to_let_read_it() {
     assert!(out.contains("world: error: the secret cannot be read: Permission denied"), "{out}");
     assert_eq!(out.matches("let the gateway's user or group read the file").count(), 2, "{out}");
     assert!(!out.contains("make one"), "{out}");
+}
+
+/// The program where any user may run it: the repository may lie in a home that nobody else may enter.
+fn for_anybody(folder: &Path) -> PathBuf {
+    let program = folder.join("gatehouse");
+    fs::copy(steering::PROGRAM, &program).unwrap();
+    program
 }
 
 // "port 53 unprivileged".
@@ -298,7 +305,7 @@ fn port_53_without_the_right_to_it_is_told_with_the_ways_to_get_it() {
         // Anybody may have the port here; the unit test of the words remains.
         return;
     }
-    let mut command = Command::new(steering::PROGRAM);
+    let mut command = Command::new(for_anybody(folder.path()));
     command.args(["check", "--config"]).arg(folder.path().join("gatehouse.yaml")).env("NO_COLOR", "1");
     if rustix::process::getuid().is_root() {
         command.uid(65534).gid(65534);
