@@ -298,10 +298,8 @@ fn what_clients_must_show_is_said_whole_or_not_at_all() {
         with("{ certificate: require, roots: staff.pem, crls: [staff.crl], match: email }", c2s);
     assert_eq!(findings, Vec::<String>::new());
     let clients = &settings.domains[0].clients;
-    assert_eq!(
-        (clients.certificate.demand, clients.certificate.by),
-        (Demand::Require, CertificateName::Email)
-    );
+    assert_eq!(clients.certificate.demand, Demand::Require);
+    assert_eq!(clients.certificate.by, CertificateName::Email);
     assert!(crate::config::trust(&settings).contains(clients.roots.as_ref().unwrap()), "it is read again");
     for (clients, c2s, words) in [
         ("{ certificate: require }", c2s, "`roots` is missing"),
