@@ -26,6 +26,10 @@ pub const BRISK: Duration = Duration::from_secs(3);
 /// An address that says nothing to anybody for so long is waited for no longer.
 pub const SILENCE: Duration = Duration::from_secs(1);
 
+/// Nobody waits longer: some of those that are set up may be held up for as long as they like by whom they are for, who says a
+/// little now and then.
+pub const LONGEST: Duration = Duration::from_secs(15);
+
 /// What one address can do with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetUpPace {
@@ -56,7 +60,7 @@ impl SetUpPace {
 
     /// Until when a place is worth the wait to whoever has waited since then.
     pub fn worth_waiting(&self, since: Instant) -> Instant {
-        self.heard.max(since) + SILENCE
+        (self.heard.max(since) + SILENCE).min(since + LONGEST)
     }
 
     /// Something came from the address.
@@ -119,6 +123,9 @@ mod tests {
         assert_eq!(pace.worth_waiting(since), since + SILENCE);
         pace.hears(since + Duration::from_millis(900));
         assert_eq!(pace.worth_waiting(since), since + Duration::from_millis(1900));
+        // However long it speaks with others.
+        pace.hears(since + LONGEST);
+        assert_eq!(pace.worth_waiting(since), since + LONGEST);
         for _ in 0..FIRST {
             assert!(pace.takes());
         }
