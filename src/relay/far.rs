@@ -51,8 +51,8 @@ pub(super) struct Far {
     keyed: Option<Instant>,
     /// How often it was sent to another host.
     moves: u8,
-    /// Handshakes and connections that broke, and were tried again at once.
-    broken: u8,
+    /// The connection before this one broke, and is tried again at once: on the way to TLS, or inside. No longer so when that is behind.
+    broken: bool,
     /// What the peer said when it ended the stream, where that matters.
     leave: Leave,
     /// Others have the turn for its place; the near leg has done nothing to end with it.
@@ -180,7 +180,7 @@ impl Far {
             managed: Managed::default(),
             keyed: None,
             moves: 0,
-            broken: 0,
+            broken: false,
             leave: Leave::Other,
             gave_way: false,
             both: false,
@@ -355,6 +355,7 @@ impl Far {
         {
             return self.attempt_failed(why, Bytes::new(), turn);
         }
+        self.secured_at_last();
         self.terms.bidi = judged::may_answer(self, turn);
         self.step(initiating::Input::Connected(secured), turn)
     }
@@ -362,6 +363,7 @@ impl Far {
     /// The handshake is done.
     pub(super) fn secure(&mut self, secured: Secured, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         self.secured = Some(secured.clone());
+        self.secured_at_last();
         match judged::peer_taken(self, turn) {
             Ok(()) => {
                 self.terms.bidi = judged::may_answer(self, turn);
@@ -374,7 +376,7 @@ impl Far {
     /// The framer found this.
     pub(super) fn token(&mut self, token: Token, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         let input = match token {
-            Token::Violation(violation) => return self.fault(violation.reason(), turn),
+            Token::Violation(violation) => return self.breaks(violation.reason(), turn),
             Token::Keepalive | Token::Text => return None,
             Token::Refused(refused) if self.is_bidi() => initiating::Input::Refused(refused),
             // RLY-04: on a stream that we opened the other side sends no stanza of any kind, but where we have asked for them.
@@ -408,7 +410,7 @@ impl Far {
     /// One step of the initiating entity.
     fn step(&mut self, input: initiating::Input, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         let machine = self.life.take()?;
-        let external = machine.died_of_external() && !self.is_closing();
+        let again = attempts::Again::after(&machine, &input).filter(|_| !self.is_closing());
         let due = machine.due(&self.terms.errand);
         let keys = turn.home.keys.facing(self.terms.facing);
         match machine.step(&self.terms, keys, input, turn.now) {
@@ -421,11 +423,7 @@ impl Far {
                 }
                 outcome
             }
-            Err(fault) if external && attempts::is_leave(&fault) => {
-                self.without_external(fault.octets, turn);
-                None
-            }
-            Err(fault) => self.failed(fault.waiting_for(due), turn),
+            Err(fault) => self.ended(fault.waiting_for(due), again, turn),
         }
     }
 
@@ -479,6 +477,7 @@ impl Far {
         let method = if established.external { Method::Certificate } else { Method::Dialback };
         self.stands = Some(Stands { method, max_octets: established.max_octets, expires: None });
         self.managed = established.managed;
+        self.broken = false;
         let facing = self.terms.facing;
         if let Some(asked) = self.keyed {
             let after = turn.since(asked);

@@ -10,7 +10,7 @@ use super::{Far, FarOutcome, Lost};
 use crate::reason::{Cause, Class, Facing, Reason, Why};
 use crate::stream::Certificate;
 use crate::stream::fault::{Due, Fault};
-use crate::stream::initiating::{Errand, Initiating};
+use crate::stream::initiating::{Errand, Initiating, Input};
 use crate::xml::CLOSE;
 
 impl Far {
@@ -24,6 +24,17 @@ impl Far {
         let due = self.due();
         let fault = self.life.take()?.fault(reason).waiting_for(due);
         self.failed(fault, turn)
+    }
+
+    /// What the peer sends is none of its words, or a word that has no end.
+    pub(in super::super) fn breaks(&mut self, reason: Reason, turn: &mut Turn<'_>) -> Option<FarOutcome> {
+        if !self.is_securing() || !self.may_secure_again() {
+            return self.fault(reason, turn);
+        }
+        let due = self.due();
+        let fault = self.life.take()?.fault(reason).waiting_for(due);
+        self.secure_again(fault.why(), fault.octets, turn);
+        None
     }
 
     /// A step has consumed the machine.
@@ -68,10 +79,8 @@ impl Far {
                 self.without_external(Bytes::new(), turn);
                 None
             }
-            // A handshake that broke is tried once more at once, before anything is refused for it.
-            Some(Initiating::Upgrading(_)) if reason == Reason::TlsFailed && self.broken == 0 => {
-                self.broken += 1;
-                self.again(lost(reason, due), self.terms.external, AddressChoice::Same, turn);
+            Some(Initiating::Requesting(_) | Initiating::Upgrading(_)) if self.may_secure_again() => {
+                self.secure_again(lost(reason, due), Bytes::new(), turn);
                 None
             }
             _ => self.attempt_failed(lost(reason, due), Bytes::new(), turn),
@@ -130,12 +139,13 @@ impl Far {
         }
         match self.terms.facing {
             // COMPAT(Openfire): one connect of its own in a thousand fails under load, and ours is refused or ended for it.
-            Facing::Backend if !closing && speaks && self.broken == 0 && reason.is(Class::Broken) => {
-                self.broken += 1;
+            Facing::Backend if !closing && speaks && !self.broken && reason.is(Class::Broken) => {
+                self.broken = true;
                 self.again(why, false, AddressChoice::Same, turn);
                 return None;
             }
             Facing::Public if !closing && !reason.is(Class::Final) => {
+                self.broken = false;
                 self.again(why, true, AddressChoice::Next, turn);
                 return None;
             }
@@ -208,6 +218,53 @@ impl Far {
         turn.push(Effect::Retry(self.id, candidate));
     }
 
+    /// A step has ended the attempt.
+    pub(super) fn ended(
+        &mut self,
+        fault: Fault,
+        again: Option<Again>,
+        turn: &mut Turn<'_>,
+    ) -> Option<FarOutcome> {
+        match again {
+            Some(Again::Secured) if self.may_secure_again() => {
+                self.secure_again(fault.why(), Bytes::new(), turn);
+                None
+            }
+            // The peer took its leave instead of saying something about the pair.
+            Some(Again::WithoutExternal) if fault.reason.is(Class::Leave) => {
+                self.without_external(fault.octets, turn);
+                None
+            }
+            _ => self.failed(fault, turn),
+        }
+    }
+
+    /// Whether it is on the way from `<starttls/>` to the end of the handshake.
+    fn is_securing(&self) -> bool {
+        matches!(self.life.machine(), Some(Initiating::Requesting(_) | Initiating::Upgrading(_)))
+    }
+
+    /// Whether STARTTLS that breaks, in whatever way, is tried once more.
+    fn may_secure_again(&self) -> bool {
+        !self.broken && !self.is_closing()
+    }
+
+    /// A handshake that broke is tried once more at once, before anything is refused for it: silence, octets that are no TLS, and the
+    /// end of the connection among it.
+    // COMPAT(Tigase 8.4): one in ten serial handshakes with it breaks.
+    fn secure_again(&mut self, why: Why, octets: Bytes, turn: &mut Turn<'_>) {
+        self.broken = true;
+        if !octets.is_empty() {
+            turn.send(self.side(), octets);
+        }
+        self.again(why, self.terms.external, AddressChoice::Same, turn);
+    }
+
+    /// There is TLS in the world: what breaks from here on is no handshake. Inside a connection has one more try, whatever it came to.
+    pub(super) fn secured_at_last(&mut self) {
+        self.broken &= self.terms.facing == Facing::Backend || self.secured.is_none();
+    }
+
     /// Another attempt begins.
     pub(super) fn redial(&mut self, last: Why, external: bool) {
         self.terms.external = external;
@@ -217,9 +274,25 @@ impl Far {
     }
 }
 
-/// Whether the peer took its leave where EXTERNAL had not come out well, instead of saying something about the pair.
-pub(super) fn is_leave(fault: &Fault) -> bool {
-    fault.reason.is(Class::Leave)
+/// How an attempt that ends may be made once more with the same server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// STARTTLS broke.
+    Secured,
+    /// EXTERNAL had not come out well.
+    WithoutExternal,
+}
+
+impl Again {
+    /// The same, if this input ends it in that state.
+    pub(super) fn after(machine: &Initiating, input: &Input) -> Option<Self> {
+        match (machine, input) {
+            // What the peer says in a word of its own is no break.
+            (Initiating::Requesting(_), Input::Element(_)) => None,
+            (Initiating::Requesting(_) | Initiating::Upgrading(_), _) => Some(Self::Secured),
+            (machine, _) => machine.died_of_external().then_some(Self::WithoutExternal),
+        }
+    }
 }
 
 /// What lies behind a connection that ended before anything stood.
