@@ -15,7 +15,7 @@
 //! | 5 | `tls`, `dns`, `limit`, `metrics` |
 //! | | *water line* |
 //! | 4 | [`relay`] |
-//! | 3 | [`filter`] |
+//! | 3 | [`filter`], [`peers`] |
 //! | 2 | [`stream`], [`policy`] |
 //! | 1 | [`xml`] |
 //! | 0 | [`jid`], [`reason`] |

@@ -137,8 +137,9 @@
 //! |                              |-- canonical octets ------------------------->|
 //! ```
 //!
-//! Nothing is dropped, answered or inserted: what may not pass ends the stream, so that the counts of stream management hold. A
-//! client that is lost without a goodbye is lost to the server in the same way, and may come back to its session.
+//! On a stream without management what may not pass is answered as between servers. Where stanzas are counted the counts must hold:
+//! what a client sends and may not pass ends its stream, with the reason, and what its server sends is replaced, one for one
+//! (SM-02). A client that is lost without a goodbye is lost to the server in the same way, and may come back to its session.
 //!
 //! # The life of all of them
 //!

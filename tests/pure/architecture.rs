@@ -1,8 +1,9 @@
-//! The floors, the water line and the size of files, read from the sources. Nothing else holds the table.
+//! The floors, the water line and the size of files, read from the sources; and what the pages for people say of them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod knots;
 mod names;
+mod pages;
 mod reasons;
 
 use std::collections::BTreeMap;
@@ -206,22 +207,6 @@ fn files_stay_short_and_open_with_a_promise() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn each_word_of_the_glossary_is_one_of_the_code() {
-    let page = include_str!("../../src/manual/architecture.md");
-    let table = page.split("\n## Words\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let entries = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).skip(2);
-    let words: Vec<&str> = entries.flat_map(|entry| entry.split([',', ':'])).map(str::trim).collect();
-    assert!(words.len() > 40, "the glossary was not found: {words:?}");
-    let mut code = String::new();
-    for (_, text) in sources() {
-        code_lines(&text).for_each(|(_, line)| code += line);
-    }
-    let code = code.to_lowercase();
-    let unused: Vec<_> = words.iter().filter(|words| !code.contains(word(words).as_str())).collect();
-    assert!(unused.is_empty(), "words that the code does not use: {unused:?}");
 }
 
 fn floors() -> BTreeMap<&'static str, u8> {
