@@ -383,7 +383,7 @@ fn proved(gateway: &Gateway, flow: &str, method: &str) {
 }
 
 /// By the remote server's own log, that domain proved itself to it by that method.
-fn believed(server: &Server, program: Remote, domain: &str, method: &str) {
+pub fn believed(server: &Server, program: Remote, domain: &str, method: &str) {
     let line = match (program.is_ejabberd(), method) {
         (true, "certificate") => format!("Accepted inbound s2s EXTERNAL authentication {domain} ->"),
         (true, _) => format!("Accepted inbound s2s dialback authentication {domain} ->"),

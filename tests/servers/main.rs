@@ -21,6 +21,7 @@ mod interop;
 mod lines;
 mod neighbours;
 mod patches;
+mod proofs;
 mod reasons;
 mod returns;
 mod rolling;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, PublicKeyData as _,
 };
 
 use super::write;
@@ -104,6 +104,46 @@ impl Authority {
         let (chain, secret) = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
         write(&chain, &format!("{leaf}{}", self.root));
         write(&secret, &key.serialize_pem());
+        private(&secret);
+        Leaf { chain, key: secret }
+    }
+}
+
+/// A certificate of both usages that nobody but its own key has signed, and what may be published of it.
+pub struct Lone {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Lone {
+    /// A fresh key, and a certificate in the name of the domain.
+    pub fn new(domain: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, domain);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        date(&mut params, 90);
+        params.custom_extensions.push(CustomExtension::from_oid_content(SUBJECT_ALT_NAME, names(domain)));
+        let key = KeyPair::generate().expect("a key");
+        Self { certificate: params.self_signed(&key).expect("a certificate"), key }
+    }
+
+    /// The certificate as DER.
+    pub fn der(&self) -> &[u8] {
+        self.certificate.der()
+    }
+
+    /// The public key (SPKI) as DER.
+    pub fn public_key(&self) -> Vec<u8> {
+        self.key.subject_public_key_info()
+    }
+
+    /// Writes certificate and key as PEM.
+    pub fn write(&self, name: &str, directory: &Path) -> Leaf {
+        let (chain, secret) = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
+        write(&chain, &self.certificate.pem());
+        write(&secret, &self.key.serialize_pem());
         private(&secret);
         Leaf { chain, key: secret }
     }

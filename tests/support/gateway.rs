@@ -97,6 +97,22 @@ impl Gateway {
         self.process = launch(&self.host, &self.environment);
     }
 
+    /// Its host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Replaces words of one of its files, all of which stand there; the next reload reads it.
+    pub fn rewrite(&self, file: &str, replace: &[(&str, &str)]) {
+        let path = self.host.directory().join(file);
+        let mut text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        for (from, to) in replace {
+            assert!(text.contains(from), "{} does not say {from}", path.display());
+            text = text.replace(from, to);
+        }
+        write(&path, &text);
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

@@ -26,6 +26,7 @@ pub mod scene;
 pub mod server;
 pub mod unbound;
 pub mod world;
+pub mod zones;
 
 use std::fs;
 use std::path::{Path, PathBuf};

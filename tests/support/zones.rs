@@ -60,13 +60,14 @@ pub fn sign(folder: &Path, zone: &str, records: &str, key: &str, more: &[&str]) 
     folder.join(format!("{zone}.signed"))
 }
 
-/// unbound with these zones. Those with the file of a key are validated by it; without any it hands on what it has.
-pub fn unbound(
+/// The file of an unbound in that folder which serves these zones there. Those with the file of a key are validated by it; without any
+/// it hands on what it has.
+pub fn configuration(
     folder: &Path,
-    ip: IpAddr,
+    address: SocketAddr,
     zones: &[(&str, PathBuf, Option<PathBuf>)],
-) -> (Running, SocketAddr) {
-    let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
+) -> PathBuf {
+    let (ip, port) = (address.ip(), address.port());
     let validates = zones.iter().any(|(.., key)| key.is_some());
     let module = if validates { "validator iterator" } else { "iterator" };
     let mut text = format!(
@@ -87,6 +88,18 @@ pub fn unbound(
     }
     let path = folder.join("unbound.conf");
     std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// unbound with these zones, at a free port of that address.
+pub fn unbound(
+    folder: &Path,
+    ip: IpAddr,
+    zones: &[(&str, PathBuf, Option<PathBuf>)],
+) -> (Running, SocketAddr) {
+    let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
+    let address = SocketAddr::new(ip, port);
+    let path = configuration(folder, address, zones);
     let log = std::fs::File::create(folder.join("unbound.log")).unwrap();
     let child = Command::new("unbound")
         .args(["-d", "-c"])
@@ -97,7 +110,6 @@ pub fn unbound(
         .spawn()
         .unwrap_or_else(|e| panic!("unbound ({e}); tests/run installs it"));
     let running = Running(child);
-    let address = SocketAddr::new(ip, port);
     listens(address);
     (running, address)
 }
