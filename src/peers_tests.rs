@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::{Drift, Face, Identity};
+use crate::policy::{Authority, Drift, Face, Identity};
 use crate::reason::Direction;
 
 pub(super) fn at(seconds: i64) -> Timestamp {
@@ -238,6 +238,42 @@ fn what_is_written_is_read_and_what_is_no_record_is_left_aside() {
     let mut again = Peers::default();
     assert_eq!(again.recall(read), 3);
     assert_eq!((again.list(None, 9).0, faces(&again)), (kept, 1));
+}
+
+// CLU-03: nodes of two versions, a way back to an earlier version: what a later one says beside is passed over at each place, and what an earlier
+// one did not write yet is not missed.
+#[test]
+fn a_record_of_another_version_is_read() {
+    let mut peers = Peers::default();
+    let root = Authority { name: "O=A root".into(), key: KeyDigest::new([4; 32]) };
+    let mut under = look(Identity::Certificate, 1);
+    under.face.root = Some(root);
+    peers.saw(&holding(under, Outcome::Allow), at(0));
+    peers.saw(&holding(look(Identity::Dialback, 2), Outcome::Deny), at(1));
+    peers.dismiss(&domain("partner.example"), None, at(2)).unwrap();
+    peers.saw(&holding(look(Identity::Dialback, 3), Outcome::Deny), at(3));
+    let known = peers.to_keep().unwrap().remove(0);
+    assert!(!known.waiting.is_empty() && !known.gone.is_empty() && !known.changes.is_empty());
+    let text = serde_json::to_string(&known).unwrap();
+    let later = text.replace('{', "{\"more\":{\"of\":[1]},");
+    assert!(later.matches("more").count() > 10, "{later}");
+    assert_eq!(serde_json::from_str::<Peer>(&later).unwrap(), known);
+    let mut heard = Peers::default();
+    assert_eq!(heard.hear(&[("partner.example>hall.example".to_owned(), later)].into()), 0);
+    assert_eq!(heard.list(None, 9).0, [known.clone()]);
+    // As the first versions wrote it.
+    let mut earlier: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for field in ["unheard", "gone"] {
+        earlier.as_object_mut().unwrap().remove(field).unwrap();
+    }
+    earlier["faces"][0]["look"]["face"].as_object_mut().unwrap().remove("root").unwrap();
+    let earlier: Peer = serde_json::from_value(earlier).unwrap();
+    assert_eq!((earlier.gone.len(), &earlier.faces[0].look.face.root), (0, &None));
+    let mut again = Peers::default();
+    assert_eq!(again.recall(vec![earlier]), 0);
+    // What comes as before has its root from then on.
+    again.saw(&holding(known.faces[0].look.clone(), Outcome::Allow), at(9));
+    assert_eq!(again.list(None, 9).0[0].faces[0].look, known.faces[0].look);
 }
 
 // CLU-03: what two nodes learn comes to the same, in whatever order they speak; what an operator says on one holds on both.

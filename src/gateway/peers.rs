@@ -19,9 +19,9 @@ use crate::status;
 
 /// What the file holds.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct Kept<T> {
     version: u32,
-    peers: Vec<Peer>,
+    peers: Vec<T>,
 }
 
 /// Reads what an earlier process has left, and has the policy look at it. A file that cannot be read is moved aside, lest what it
@@ -34,15 +34,9 @@ pub(super) fn recall(settings: &Settings, tools: &Tools) {
 }
 
 fn read(path: &Path, peers: &Remembered) {
-    let trouble = match kept::read::<Kept>(path) {
+    let trouble = match kept::read::<Kept<serde_json::Value>>(path) {
         Ok(None) => return,
-        Ok(Some(kept)) if kept.version == VERSION => match peers.with(|peers| peers.recall(kept.peers)) {
-            0 => return,
-            unread => {
-                tracing::error!(file = %path.display(), unread, "records of how peers were proven are none, and are left aside");
-                return;
-            }
-        },
+        Ok(Some(kept)) if kept.version == VERSION => return take(path, kept.peers, peers),
         Ok(Some(kept)) => kept::of_version(kept.version),
         Err(error) => error.to_string(),
     };
@@ -50,6 +44,19 @@ fn read(path: &Path, peers: &Remembered) {
     tracing::error!(file = %path.display(), aside = %aside.display(), error = trouble,
         "how peers were proven before the start is not known: the file cannot be read; who comes first is believed, \
          also where a rule says `on-change: hold`");
+}
+
+/// Takes in those that are records, each by itself: one that a later version has written otherwise costs no other.
+fn take(path: &Path, written: Vec<serde_json::Value>, peers: &Remembered) {
+    let all = written.len();
+    let read: Vec<Peer> =
+        written.into_iter().filter_map(|record| serde_json::from_value(record).ok()).collect();
+    let unread = all - read.len() + peers.with(|peers| peers.recall(read));
+    if unread > 0 {
+        let aside = kept::copy_aside(path);
+        tracing::error!(file = %path.display(), aside = %aside.display(), unread,
+            "records of how peers were proven cannot be read, and are left aside: of those domains who comes first is believed");
+    }
 }
 
 /// Has the policy look at what is known now, and counts what waits.

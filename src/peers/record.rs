@@ -1,4 +1,7 @@
 //! What is remembered of one pair, as it stands in the file, in the store and in answers.
+//!
+//! What a later version writes beside what stands here is passed over, so that nodes of two versions read each other, and the way back to an
+//! earlier one forgets nobody. Whatever changes the meaning of what stands here is another version of the file.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,7 +30,7 @@ pub struct Sight {
 
 /// One pair of domains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Peer {
     /// The domain that speaks.
     pub from: String,
@@ -65,7 +68,6 @@ pub struct Peer {
 
 /// What a remote domain shows of itself at one time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Look {
     /// How it was proven.
     pub face: Face,
@@ -97,7 +99,6 @@ impl std::fmt::Display for Look {
 
 /// A face that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct KnownFace {
     /// The face.
     pub look: Look,
@@ -112,7 +113,6 @@ pub struct KnownFace {
 
 /// A face that was taken away: dismissed, forgotten, or given up for a stronger one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Gone {
     /// The face.
     pub face: Face,
@@ -124,7 +124,6 @@ pub struct Gone {
 
 /// A face that waits for an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct WaitingFace {
     /// The face.
     pub look: Look,
@@ -197,7 +196,6 @@ impl ChangeFate {
 
 /// Something has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PeerChange {
     /// When.
     pub at: Timestamp,

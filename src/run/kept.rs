@@ -49,10 +49,22 @@ pub fn of_version(version: u32) -> String {
 
 /// Moves a file that cannot be read to another name, lest what it may still tell be written over; where it is then.
 pub fn set_aside(path: &Path) -> PathBuf {
-    let aside = PathBuf::from(format!("{}.unread", path.display()));
+    let aside = aside(path);
     // Best effort: where it cannot be moved, it is told all the same.
     let _moved = std::fs::rename(path, &aside);
     aside
+}
+
+/// Copies a file of which a part cannot be read, for the same reason; where the copy is then.
+pub fn copy_aside(path: &Path) -> PathBuf {
+    let aside = aside(path);
+    // Best effort: where there is no room, it is told all the same.
+    let _copied = std::fs::copy(path, &aside);
+    aside
+}
+
+fn aside(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.unread", path.display()))
 }
 
 /// Writes what is counted, if that has changed.

@@ -14,8 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 pub use self::shared::Exchanged;
 use self::window::Passed;
@@ -52,7 +51,7 @@ impl Disposition {
 
 /// A decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct DispositionRecord {
     /// When, in milliseconds since 1970.
     pub at: i64,
@@ -63,9 +62,9 @@ pub struct DispositionRecord {
     pub uid: Option<u32>,
 }
 
-/// One registrable domain.
+/// One registrable domain. What an earlier or a later version says beside is passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Party {
     /// When it was seen first, in milliseconds since 1970.
     pub since: i64,
@@ -76,9 +75,6 @@ pub struct Party {
     /// What has passed, by what it counts as.
     #[serde(default)]
     passed: [Passed; Counted::ALL.len()],
-    /// As an earlier version has counted: when, and not how often, so that it says nothing here.
-    #[serde(default, skip_serializing, deserialize_with = "ignored")]
-    full: (),
     /// The days, since 1970, on which something came and nothing was refused, after the last on which something was.
     #[serde(default)]
     days: BTreeSet<i64>,
@@ -97,10 +93,6 @@ pub struct Party {
     /// What was decided last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DispositionRecord>,
-}
-
-fn ignored<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
-    IgnoredAny::deserialize(from).map(drop)
 }
 
 impl Party {
@@ -224,7 +216,6 @@ struct Table {
 
 /// What lies in the file.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct QuarantineFile {
     version: u32,
     parties: BTreeMap<Box<str>, Party>,

@@ -465,15 +465,24 @@ async fn what_is_known_outlives_a_restart_and_a_broken_file_is_told() {
         world.gate.stop().await.unwrap();
         fs::remove_file(aside).unwrap();
     }
-    // One record of many is none: the others are known.
+    // Some records of many are none, or say what only a later version knows of: the others are known, and what it may still tell is not lost.
     let text = fs::read_to_string(&file).unwrap();
     let mut kept: Value = serde_json::from_str(&text).unwrap();
-    let mut odd = kept["peers"][0].clone();
+    let known = kept["peers"][0].clone();
+    let (mut odd, mut later) = (known.clone(), known.clone());
     odd["from"] = "no domain".into();
-    kept["peers"].as_array_mut().unwrap().push(odd);
-    fs::write(&file, kept.to_string()).unwrap();
+    later["from"] = "later.example".into();
+    later["faces"][0]["look"]["face"]["method"] = "later".into();
+    kept["more"] = 1.into();
+    let peers = kept["peers"].as_array_mut().unwrap();
+    peers[0]["faces"][0]["more"] = 1.into();
+    peers.extend([odd, later]);
+    let written = kept.to_string();
+    fs::write(&file, &written).unwrap();
     world.gate = Gate::start(&world.config).await.unwrap();
-    knows(&world, 1, 0).await;
+    let read = knows(&world, 1, 0).await;
+    assert_eq!((&read["first"], &read["faces"]), (&known["first"], &known["faces"]));
+    assert_eq!(fs::read_to_string(state.path().join("peers.json.unread")).unwrap(), written);
     // The folder is gone: nothing can be written, and everything goes on.
     fs::remove_dir_all(state.path()).unwrap();
     drop(comes(&world, &peer, "no disk").await);

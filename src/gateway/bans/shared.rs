@@ -15,9 +15,9 @@ use super::{Ban, BanList, BanTarget, MOST};
 use crate::gateway::millis;
 use crate::run::now;
 
-/// What is known of the bans of one target.
+/// What is known of the bans of one target. What a later version says beside is passed over: a ban holds on nodes of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub enum StoredBan {
     /// It holds until then.
     Banned {
@@ -326,6 +326,10 @@ mod tests {
         let store: BTreeMap<_, _> = words.map(|(a, b)| (a.to_owned(), b.to_owned())).into();
         let outcome = book.exchange(&store);
         assert_eq!((outcome.foreign, outcome.say.len(), book.all().len()), (6, 0, 0));
+        let until = millis() + 60_000;
+        let later = format!("{{\"banned\":{{\"until\":{until},\"decided\":1,\"uid\":0,\"more\":[1]}}}}");
+        let outcome = book.exchange(&BTreeMap::from([("later.example".to_owned(), later)]));
+        assert_eq!((outcome.foreign, book.all().len()), (0, 1), "more than this version knows of");
     }
 
     #[test]

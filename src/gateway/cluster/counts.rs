@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::row::Row;
 use crate::limit::Counts;
 
-/// What a node has counted since it said so last.
+/// What a node has counted since it said so last. What a later version says beside is passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Batch {
     pub(super) node: String,
     pub(super) number: u64,
