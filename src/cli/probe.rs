@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use super::talk::Talk;
 use super::{Console, Exit, Format, control, once};
 use crate::config::{self, Settings};
-use crate::dns::{DnsFault, Resolver, Share, TlsMode};
+use crate::dns::{DnsFault, Dnssec, Resolver, Share, TlsMode};
 use crate::gateway::parts::{self, Credentials};
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
@@ -23,7 +23,7 @@ use crate::net;
 use crate::policy::{
     Federate, Finding, Identity, KeyDigest, Policy, Proxy, Question, ShownKey, Tls, Verdict,
 };
-use crate::reason::{Direction, Reason};
+use crate::reason::{Cause, Direction, Reason};
 use crate::relay;
 use crate::run::BoxIo;
 use crate::run::posh::{Files, Reach};
@@ -344,7 +344,9 @@ impl Probe {
         let method = proof.map(|proof| proof.method());
         report.proof = method.map(Method::label);
         for (proof, doubt) in relay::doubts(&self.policy, &outbound, way, Some(&met.secured)) {
-            report.not_proven.push(format!("{proof}: {doubt}"));
+            let off = doubt.cause == Cause::NoTlsa && self.settings.dns.dnssec == Dnssec::Off;
+            let more = if off { "; nobody looks at signatures here (`dns: { dnssec: off }`)" } else { "" };
+            report.not_proven.push(format!("{proof}: {doubt}{more}"));
         }
         let proven_apart = matches!(method, Some(Method::Pin | Method::Dane | Method::Posh));
         match certificate {

@@ -224,7 +224,9 @@ impl Cause {
     /// What an operator can do about it.
     pub const fn remedy(self) -> &'static str {
         match self {
-            Self::BadCertificate | Self::WeakCertificate => "that server needs another certificate",
+            Self::BadCertificate | Self::WeakCertificate => {
+                "that server needs another certificate, or a rule has to pin its key (`gatehouse probe --pin` prints the line)"
+            }
             Self::BadHandshake | Self::NotTls => {
                 "whoever calls there speaks another protocol; look which port it should call"
             }
@@ -317,7 +319,7 @@ impl Cause {
             Self::RevocationUnknown => "renew the lists of `trust: { crls }`, or set `unknown-revocation`",
             Self::Revoked => "that server needs a new certificate; ask its operators what has happened",
             Self::SelfSigned | Self::UnknownIssuer => {
-                "name its authority for this peer in `trust: { peers }`, or take dialback in a rule (`identity: [dialback]`)"
+                "pin its key in a rule (`gatehouse probe --pin` prints the line), name its authority for this peer in `trust: { peers }`, or take dialback in a rule (`identity: [dialback]`)"
             }
         }
     }

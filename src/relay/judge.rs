@@ -242,10 +242,7 @@ pub fn doubt(
     let certificate = secured.and_then(|secured| secured.certificate.as_ref());
     let asked = question(pair, direction, certificate);
     let dane = secured.map(|secured| secured.dane(asked.remote)).unwrap_or_default();
-    let takes = |identity| {
-        let asked = Federate { identity, tls: tls(secured), ..asked };
-        policy.judge(&Question::Federate(asked), &mut ()).reason != Reason::IdentityTooWeak
-    };
+    let takes = |identity| takes(policy, asked, secured, identity);
     // Without a certificate there is nothing that a domain could name.
     let named = certificate.is_some() && (dane == Dane::Failed || !takes(Identity::Certificate));
     let unlisted =
@@ -257,6 +254,12 @@ pub fn doubt(
         .or_else(|| unlisted().filter(|_| named))
         .or_else(posh)
         .or_else(|| identity::doubt(certificate, asked.remote))
+}
+
+/// Whether the rule for this takes such a proof.
+fn takes(policy: &Policy, asked: Federate<'_>, secured: Option<&Secured>, identity: Identity) -> bool {
+    let asked = Federate { identity, tls: tls(secured), ..asked };
+    policy.judge(&Question::Federate(asked), &mut ()).reason != Reason::IdentityTooWeak
 }
 
 /// The same for operators: with each other proof that was looked for, and why it does not count.
@@ -289,9 +292,16 @@ pub fn doubts(
     let certificate = secured.and_then(|secured| secured.certificate.as_ref());
     let asked = question(pair, direction, certificate);
     let evidence = secured.and_then(|secured| secured.evidence(asked.remote));
+    let takes = |identity| takes(policy, asked, secured, identity);
+    let dane = match evidence.map(|found| found.dane).unwrap_or_default() {
+        // Where nothing less will do, that there is nothing to compare with is the reason.
+        Dane::Unasked => (certificate.is_some() && takes(Identity::Dane) && !takes(Identity::Certificate))
+            .then(|| Detail::new(Cause::NoTlsa, "")),
+        looked_at => looked_at.doubt(),
+    };
     let all = [
         ("pin", policy.doubt_key(&asked)),
-        ("dane", evidence.and_then(|found| found.dane.doubt())),
+        ("dane", dane),
         ("certificate", identity::doubt(certificate, asked.remote)),
         ("posh", evidence.and_then(|found| found.posh.doubt())),
     ];

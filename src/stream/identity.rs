@@ -70,11 +70,10 @@ pub fn doubt(certificate: Option<&Certificate>, domain: &Domain) -> Option<Detai
         Err(fault) => match fault {
             TrustFault::Expired => format!("on {}", day(certificate.not_after)),
             TrustFault::UnknownIssuer => format!("issuer {}", certificate.issuer),
-            TrustFault::BadSignature
-            | TrustFault::BadUsage
-            | TrustFault::IsCa
-            | TrustFault::Malformed
-            | TrustFault::Other => fault.label().to_owned(),
+            TrustFault::IsCa => format!("it says that it is an authority's own ({})", fault.label()),
+            TrustFault::BadSignature | TrustFault::BadUsage | TrustFault::Malformed | TrustFault::Other => {
+                fault.label().to_owned()
+            }
             TrustFault::NotYetValid
             | TrustFault::RevocationUnknown
             | TrustFault::Revoked

@@ -390,5 +390,11 @@ async fn a_file_holds_no_longer_than_it_says() {
     let config = world.config.display().to_string();
     let said = tokio::task::spawn_blocking(move || run(&["check", "--config", &config])).await.unwrap();
     assert!(format!("{said:?}").contains("takes DANE alone"), "{said:?}");
+    // And so does a look at the partner: what the rule waits for was not looked for.
+    let config = world.config.display().to_string();
+    let said = tokio::task::spawn_blocking(move || run(&["probe", "short.web.example", "--config", &config]));
+    let said = said.await.unwrap();
+    let why = "not by      dane: its domain names no certificate in the DNS under signatures (TLSA); nobody looks at signatures here";
+    assert!(said.code != 0 && said.out.contains(why), "{}", said.out);
     assert_eq!(stream.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
 }
