@@ -46,6 +46,7 @@ mod guide;
 mod how_far;
 mod hung;
 mod init;
+mod kept_back;
 mod kubernetes;
 mod limits;
 mod lists;
