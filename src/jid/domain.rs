@@ -34,9 +34,7 @@ impl Domain {
     /// told so in its name, and nothing else is ever done with such a one ([`Domain::is_name`]). None where nobody could speak
     /// in that name on a stream: it is empty, too long, or holds what would have to be escaped or hidden.
     pub fn as_spelt(address: &str) -> Option<Domain> {
-        // JID-01: the first `/`, then the first `@` of what precedes it.
-        let bare = address.split_once('/').map_or(address, |(bare, _)| bare);
-        let name = bare.split_once('@').map_or(bare, |(_, name)| name);
+        let name = name_in(address);
         let speakable = |c: char| match c {
             '"' | '&' | '\'' | '<' | '>' | '@' | '\\' | '\u{7f}'..='\u{a0}' => false,
             // What has no width of its own, changes the direction, or is for private use or nothing; but for what joins emoji.
@@ -49,6 +47,14 @@ impl Domain {
             let is_one = (1..=prepare::MAX_PART).contains(&name.len()) && name.chars().all(speakable);
             is_one.then(|| Domain(Arc::from(name)))
         })
+    }
+
+    /// The same as a server of the old kind reads what it has written (JID-05): nameprep is done to it, so `stra\u{df}e` is `strasse`, and what
+    /// is no name may be read as one. Who is told on a stream of its own name must hear that one: the server compares what it has read.
+    pub fn as_read(address: &str) -> Option<Domain> {
+        let read = prepare::old(name_in(address));
+        // What looks alike has become a sign that parts an address.
+        if read.contains(['@', '/']) { None } else { Self::as_spelt(&read) }
     }
 
     /// Whether it is a domain name: all are but those that are only spelt ([`Domain::as_spelt`]).
@@ -179,6 +185,12 @@ impl std::str::FromStr for Domain {
     fn from_str(text: &str) -> Result<Domain, AddressError> {
         Domain::parse(text)
     }
+}
+
+/// JID-01: the first `/`, then the first `@` of what precedes it.
+fn name_in(address: &str) -> &str {
+    let bare = address.split_once('/').map_or(address, |(bare, _)| bare);
+    bare.split_once('@').map_or(bare, |(_, name)| name)
 }
 
 /// The canonical form of a domain name; borrowed when the text already is canonical ASCII.

@@ -181,6 +181,30 @@ proptest::proptest! {
     }
 }
 
+// JID-05: a server of the old kind compares what nameprep has made of a name, which may be one where the name itself is none.
+#[test]
+fn what_is_no_name_is_read_as_old_servers_read_it() {
+    let table = [
+        ("x@stra\u{df}e.example/r", Some("strasse.example")),
+        ("full\u{ff0e}width.EXAMPLE", Some("full.width.example")),
+        ("FOO_bar.example", Some("foo_bar.example")),
+        ("\u{1f468}\u{200d}\u{1f469}\u{fe0f}.Example", Some("\u{1f468}\u{1f469}.example")),
+        ("a\u{200b}b_.example", Some("ab_.example")),
+        ("ideographic\u{3002}example", Some("ideographic\u{3002}example")),
+        ("x@a\u{ff20}b.example", None),
+        ("x@a\u{ff0f}b.example", None),
+        ("x@\u{ad}", None),
+        ("a\u{a0}b.example", None),
+        ("a\u{202e}b_.example", None),
+    ];
+    for (address, read) in table {
+        assert_eq!(Domain::as_read(address).as_ref().map(Domain::as_str), read, "{address}");
+    }
+    for name in ["friend.example", "m\u{fc}nchen.example", "x@UPPER.example/r", "xn--mnchen-3ya.example"] {
+        assert_eq!(Domain::as_read(name), Domain::as_spelt(name), "{name}");
+    }
+}
+
 // JID-03: what is no domain name never becomes one by being spelt, and nothing that has to be escaped or hidden is spelt at all.
 #[test]
 fn what_is_spelt_is_known_from_a_name() {

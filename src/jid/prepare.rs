@@ -35,6 +35,13 @@ pub(super) fn label(label: &str) -> Result<Cow<'_, str>, AddressError> {
     }
 }
 
+/// What nameprep makes of a name, whatever it would refuse in it: servers that only look it up do so too, where a code point is one that
+/// Unicode 3.2 did not know.
+pub(super) fn old(name: &str) -> String {
+    let kept = name.chars().filter(|&c| !tables::commonly_mapped_to_nothing(c));
+    kept.flat_map(tables::case_fold_for_nfkc).nfkc().collect()
+}
+
 /// The form of a local part both generations agree on (JID-04, JID-06).
 pub(super) fn local(text: &str) -> Result<Cow<'_, str>, AddressError> {
     if text.is_empty() {

@@ -231,7 +231,11 @@ impl Origin<'_> {
             false => NEUTRAL.to_owned(),
         };
         let (to, from) = (canonical(turned.from.clone()), canonical(turned.to.clone()));
-        let is_of = |address: &&str| Domain::as_spelt(address).as_ref() == Some(&pair.target);
+        // As it is written, which may hide something, and as the server reads it.
+        let is_of = |address: &&str| {
+            let spelt = Domain::as_spelt(address);
+            spelt.is_some() && [spelt, Domain::as_read(address)].contains(&Some(pair.target.clone()))
+        };
         let from = from.as_deref().filter(is_of).unwrap_or(pair.target.as_str());
         let answer =
             ErrorReply { id: turned.id.as_deref(), from: Some(from), to: to.as_deref(), text: Some(&words) };

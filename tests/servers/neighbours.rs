@@ -313,14 +313,11 @@ fn odd_names(legacy: Legacy) {
         friend.expect_message(good.jid(), &id);
     }
     let end = Instant::now() + Duration::from_secs(20);
-    // What an ejabberd or a jabberd2 keeps to itself, or hears no report about: it reads the name otherwise than it was written. Of an
-    // A-label jabberd2 looks up the U-label, and knows the answer no more.
+    // What jabberd2 never sends: it cannot look up the name, or knows the answer no more. It says so itself after one to two minutes,
+    // but for the ideographic full stop, of which it says nothing (`deploy/jabberd2/README.md`).
     let silent: &[&str] = match legacy {
-        Legacy::Ejabberd => &["stra\u{df}e.example", "full\u{ff0e}width.example"],
         Legacy::Jabberd2 => &[
             "two..dots.example",
-            "stra\u{df}e.example",
-            "full\u{ff0e}width.example",
             "ideographic\u{3002}example",
             "xn--mnchen-3ya.example",
             "\u{1f4a9}.example",

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::super::Home;
 use super::super::turn::Turn;
 use super::super::turned::{Fate, Turned};
 use super::Outbound;
@@ -36,18 +37,21 @@ impl Outbound {
         let told = Turned { from: Some(blamed.into()), reason, measure: None, ..turned.clone() };
         self.origin().note_unfit(&told, None, turn);
         let Some(sender) = turned.from.as_deref().filter(|_| fate == Fate::Answered) else { return };
-        let Some(pair) = self.spoken(sender, turned.to.as_deref().unwrap_or_default()) else { return };
+        let target = turned.to.as_deref().unwrap_or_default();
+        let Some(pair) = self.spoken(sender, target, turn.home) else { return };
         if let Some(octets) = self.origin().told_in_name_of(turned, &pair, (blamed, reason), turn.home) {
             turn.push(self.origin().way_back(&pair, octets.into(), turn.home));
         }
     }
 
-    /// The pair in whose name its sender can be told: the names as they are spelt; for an addressee in whose name nobody can speak,
-    /// whom the stream is for.
-    fn spoken(&self, sender: &str, target: &str) -> Option<Pair> {
-        let target = Domain::as_spelt(target)
+    /// The pair in whose name its sender can be told: the names as the backend reads what it has written; for an addressee in whose
+    /// name nobody can speak, whom the stream is for. What it reads as a domain that is served here is told as it is spelt.
+    fn spoken(&self, sender: &str, target: &str, home: &Home) -> Option<Pair> {
+        let target = Domain::as_read(target)
+            .filter(|target| !home.hosts(target))
+            .or_else(|| Domain::as_spelt(target))
             .or_else(|| self.near.asked_for.clone())
             .or_else(|| self.lanes.last().map(|(_, lane)| lane.pair.target.clone()))?;
-        Some(Pair { sender: Domain::as_spelt(sender)?, target })
+        Some(Pair { sender: Domain::as_read(sender)?, target })
     }
 }
