@@ -107,8 +107,10 @@ fn message(octets: &[u8]) -> Option<Vec<u8>> {
     let mut records = Rest(octets);
     let mut message = Vec::new();
     loop {
-        let [HANDSHAKE, ..] = records.take(3)? else { return None };
-        message.extend_from_slice(records.sized(2)?);
+        // What the library stops at wherever it stands: cut or not, the same is told of it.
+        let [HANDSHAKE, TLS, _] = records.take(3)? else { return None };
+        let part = records.sized(2).filter(|part| (1..=RECORD).contains(&part.len()))?;
+        message.extend_from_slice(part);
         if let [HELLO, length @ ..] = message.as_slice()
             && let Some(whole) = Rest(length).sized(3)
         {
@@ -155,6 +157,10 @@ const TLS13: u16 = 0x0304;
 
 /// The kind of a record, and of a message in it.
 const HANDSHAKE: u8 = 22;
+/// The first octet of the version of a record, whichever version.
+const TLS: u8 = 3;
+/// The octets of the longest record: what it holds, and what encryption may add.
+const RECORD: usize = 16_384 + 2048;
 const HELLO: u8 = 1;
 
 #[cfg(test)]
@@ -174,6 +180,19 @@ mod tests {
         }
         let lacks = Offer::read(&whole).unwrap().lacks(None).unwrap();
         assert_eq!((lacks.cause, &*lacks.particulars), (Cause::NoCommonVersion, "it offers TLS 1.1 at most"));
+        // Records that the library reads no further than their head: a version of nothing, empty ones, too long ones.
+        for at in [0, 5 + 9] {
+            let mut odd = whole.clone();
+            odd[at + 1] = 0x5d;
+            assert!(Offer::read(&odd).is_none(), "{at}");
+        }
+        assert!(Offer::read(&[record(first), record(&[]), record(second)].concat()).is_none());
+        let padded = [&hello[..], &[0; RECORD]].concat();
+        let long = |length: usize| {
+            let head = [22, 3, 1, u8::try_from(length >> 8).unwrap(), u8::try_from(length & 0xff).unwrap()];
+            Offer::read(&[&head[..], &padded[..length]].concat()).is_some()
+        };
+        assert_eq!([long(RECORD), long(RECORD + 1)], [true, false]);
         // The form of SSL 2.0; and what only looks like it.
         let old = Offer::read(&[0x80, 46, 1, 3, 1, 0, 33]).unwrap().lacks(None).unwrap();
         assert_eq!(&*old.particulars, "it offers TLS 1.0 at most");
