@@ -278,7 +278,7 @@ reasons! {
     HostGone = "host-gone", "the domain was served here once, and is no more";
         HostGone, ItemNotFound, RemoteServerTimeout; [OfNames, EndsPair]; _, _; "add the domain to `domains:` again if it should be served here; `retired-domains:` names those that should not";
     ImproperAddressing = "improper-addressing", "an address is missing or malformed";
-        ImproperAddressing, JidMalformed, RemoteServerTimeout; [OfNames]; _, _; PROTOCOL;
+        ImproperAddressing, JidMalformed, JidMalformed; [OfNames]; _, _; PROTOCOL;
     NoDomain = "no-domain", "the name in an address is no domain name";
         ImproperAddressing, JidMalformed, JidMalformed; []; _, _; PROTOCOL;
     SingleLabel = "single-label", "a domain of one label, which no rule names";

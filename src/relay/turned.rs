@@ -227,18 +227,25 @@ impl Origin<'_> {
         home: &Home,
     ) -> Option<Bytes> {
         let words = match home.explain {
+            true if blamed.is_empty() => words(reason, None),
             true => format!("{blamed}: {}", words(reason, None)),
             false => NEUTRAL.to_owned(),
         };
         let (to, from) = (canonical(turned.from.clone()), canonical(turned.to.clone()));
-        // As it is written, which may hide something, and as the server reads it.
-        let is_of = |address: &&str| {
-            let spelt = Domain::as_spelt(address);
-            spelt.is_some() && [spelt, Domain::as_read(address)].contains(&Some(pair.target.clone()))
+        // As it is written, which may hide something, and as the server reads it; else the domain alone.
+        let or_domain = |address: Option<Cow<'_, str>>, domain: &Domain| match address {
+            Some(address)
+                if Domain::as_spelt(&address).is_some_and(|spelt| {
+                    spelt == *domain || Domain::as_read(&address).is_some_and(|read| read == *domain)
+                }) =>
+            {
+                address.into_owned()
+            }
+            _ => domain.to_string(),
         };
-        let from = from.as_deref().filter(is_of).unwrap_or(pair.target.as_str());
+        let (to, from) = (or_domain(to, &pair.sender), or_domain(from, &pair.target));
         let answer =
-            ErrorReply { id: turned.id.as_deref(), from: Some(from), to: to.as_deref(), text: Some(&words) };
+            ErrorReply { id: turned.id.as_deref(), from: Some(&from), to: Some(&to), text: Some(&words) };
         answer.write(turned.kind, reason, reason.backend_condition())
     }
 

@@ -1243,14 +1243,49 @@ fn what_a_backend_sends_to_nobody_comes_back_from_whom_the_stream_is_for() {
         assert_eq!(back[0].0, pair("friend.example", "hall.example"), "{to}");
         assert!(back[0].1.contains(" to='j@hall.example/h' from='friend.example'>"), "{back:?}");
         assert!(back[0].1.contains(&format!("{to}: the name in an address is no domain name")), "{back:?}");
-        // A sender that is none cannot be told from anybody.
-        stage.hears(NEAR, &format!("<message id='2' from='{to}' to='r@friend.example'/>"));
-        stage.hears(NEAR, "<message id='3' to='r@friend.example'/>");
-        assert_eq!(
-            (stage.reported(), stage.handed().len(), stage.said(NEAR).as_str()),
-            (vec![], 0, ""),
-            "{to}"
-        );
+    }
+}
+
+// RLY-01, RLY-09: nobody can say who has sent a stanza without a sender, or with one that is no address: the server that wrote it hears
+// so itself, under the name of its stream or of the last pair on that; nobody where there is neither. No stanza of others is lost for it.
+#[test]
+fn what_a_backend_sends_from_nobody_is_told_to_the_server_itself() {
+    let stanza = "<message from='j@hall.example/h' to='r@friend.example'/>";
+    let long = "<a>".repeat(300) + &"</a>".repeat(300);
+    for sender in
+        ["", "from=''", "from='x@'", "from='x@/r'", "from='a b@c d.example'", "from='x@y@z.example'"]
+    {
+        for (head, claims, told) in [(" from='hall.example'", "", true), ("", stanza, true), ("", "", false)]
+        {
+            for (kind, extra, inside, answered) in [
+                ("message", "", "<body>b</body>", true),
+                ("iq", " type='get'", "<ping xmlns='urn:xmpp:ping'/>", true),
+                ("message", "", long.as_str(), true),
+                ("message", " type='error'", "", false),
+                ("iq", " type='result'", "", false),
+                ("presence", " type='unavailable'", "", false),
+            ] {
+                let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+                stage.hears(NEAR, &format!("<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams'{head} to='friend.example' version='1.0'>"));
+                stage.hears(NEAR, claims);
+                (stage.handed(), stage.said(NEAR));
+                stage.hears(
+                    NEAR,
+                    &format!("<{kind}{extra} id='1' {sender} to='r@friend.example'>{inside}</{kind}>"),
+                );
+                let back = stage.reported();
+                let case = format!("{kind}{extra} {sender}{head}: {back:?}");
+                assert_eq!(back.len(), usize::from(told && answered), "{case}");
+                if let [(to, error)] = &back[..] {
+                    assert_eq!(*to, pair("friend.example", "hall.example"), "{case}");
+                    let ends =
+                        format!("<{kind} type='error' id='1' to='hall.example' from='r@friend.example'>");
+                    assert!(error.starts_with(&ends) && error.contains("<jid-malformed "), "{case}");
+                }
+                stage.hears(NEAR, stanza);
+                assert_eq!((stage.handed().len(), stage.said(NEAR).as_str()), (1, ""), "{case}");
+            }
+        }
     }
 }
 

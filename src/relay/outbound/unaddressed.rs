@@ -25,7 +25,7 @@ impl Outbound {
         self.unaddressed(&Turned::plain(head), fate, turn);
     }
 
-    /// It goes no further; its sender hears that, if that is its fate and he can be told from the stanza.
+    /// It goes no further; its sender hears that, if that is its fate: where the stanza does not tell who that is, the server itself.
     pub(super) fn unaddressed(&self, turned: &Turned<'_>, fate: Fate, turn: &mut Turn<'_>) {
         let names_none = |address: &Option<Cow<'_, str>>| {
             address.as_deref().is_none_or(|address| Ends::read(address, address).is_err())
@@ -36,7 +36,10 @@ impl Outbound {
         let reason = if blamed.is_empty() { Reason::ImproperAddressing } else { Reason::NoDomain };
         let told = Turned { from: Some(blamed.into()), reason, measure: None, ..turned.clone() };
         self.origin().note_unfit(&told, None, turn);
-        let Some(sender) = turned.from.as_deref().filter(|_| fate == Fate::Answered) else { return };
+        if fate != Fate::Answered {
+            return;
+        }
+        let sender = turned.from.as_deref().unwrap_or_default();
         let target = turned.to.as_deref().unwrap_or_default();
         let Some(pair) = self.spoken(sender, target, turn.home) else { return };
         if let Some(octets) = self.origin().told_in_name_of(turned, &pair, (blamed, reason), turn.home) {
@@ -45,13 +48,16 @@ impl Outbound {
     }
 
     /// The pair in whose name its sender can be told: the names as the backend reads what it has written; for an addressee in whose
-    /// name nobody can speak, whom the stream is for. What it reads as a domain that is served here is told as it is spelt.
+    /// name nobody can speak, whom the stream is for; for a sender who is missing or no address, whom it comes from. What it reads as a domain that is served here is told as it is spelt.
     fn spoken(&self, sender: &str, target: &str, home: &Home) -> Option<Pair> {
         let target = Domain::as_read(target)
             .filter(|target| !home.hosts(target))
             .or_else(|| Domain::as_spelt(target))
             .or_else(|| self.near.asked_for.clone())
             .or_else(|| self.lanes.last().map(|(_, lane)| lane.pair.target.clone()))?;
-        Some(Pair { sender: Domain::as_read(sender)?, target })
+        let sender = Domain::as_read(sender)
+            .or_else(|| self.near.named.clone())
+            .or_else(|| self.lanes.last().map(|(_, lane)| lane.pair.sender.clone()))?;
+        Some(Pair { sender, target })
     }
 }
