@@ -173,6 +173,31 @@ impl Desk {
 
     /// Sends one message by STARTTLS with a small program on this library, which is built here.
     pub fn by_library(&self, source: &str, package: &str, from: &str, to: &str, body: &str) {
+        let program = self.built(source, package);
+        let sent = self.sends(&program, Way::Starttls, &[], [from, to, body]);
+        sent.unwrap_or_else(|said| panic!("{source}: {said}"));
+    }
+
+    /// The same with libstrophe, on which profanity is built, and a certificate of one's own; what it said, where it failed.
+    pub fn strophe_showing(
+        &self,
+        way: Way,
+        own: Option<&Leaf>,
+        [from, to, body]: [&str; 3],
+    ) -> Result<(), String> {
+        let program = self.built("strophe.c", "libstrophe");
+        let files = own.map(|own| [&own.chain, &own.key].map(|path| path.to_string_lossy().into_owned()));
+        let mut environment: Vec<(&str, &str)> = Vec::new();
+        if let Some([chain, key]) = &files {
+            environment.extend([("STROPHE_CERTIFICATE", chain.as_str()), ("STROPHE_KEY", key)]);
+        }
+        if matches!(way, Way::Direct(_)) {
+            environment.push(("STROPHE_DIRECT", "1"));
+        }
+        self.sends(&program, way, &environment, [from, to, body])
+    }
+
+    fn built(&self, source: &str, package: &str) -> PathBuf {
         let program = self.host.directory().join(Path::new(source).with_extension(""));
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/clients");
         let flags = std::process::Command::new("pkg-config").args(["--cflags", "--libs", package]).output();
@@ -186,12 +211,26 @@ impl Desk {
             .output()
             .expect("a compiler");
         assert!(built.status.success(), "{source}: {}", String::from_utf8_lossy(&built.stderr));
+        program
+    }
+
+    fn sends(
+        &self,
+        program: &Path,
+        way: Way,
+        environment: &[(&str, &str)],
+        [from, to, body]: [&str; 3],
+    ) -> Result<(), String> {
         let (user, domain) = from.split_once('@').expect("an address");
-        let (gate, program) = (GATE.to_string(), program.to_string_lossy().into_owned());
-        let arguments = [gate.as_str(), "5222", user, domain, PASSWORD, to, body];
-        let mut process = self.host.spawn(&label(package), &program, &arguments, &[]);
+        let (gate, port) = (GATE.to_string(), way.port().to_string());
+        let arguments = [&*gate, &*port, user, domain, PASSWORD, to, body];
+        let name = program.file_name().expect("a program").to_string_lossy();
+        let mut process = self.host.spawn(&label(&name), &program.to_string_lossy(), &arguments, environment);
         let status = process.ended(Duration::from_secs(60));
-        assert!(status.success(), "{source}: {status}; it said:\n{}", process.tail());
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("{status}; it said:\n{}", process.tail())),
+        }
     }
 }
 

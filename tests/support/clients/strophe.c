@@ -1,5 +1,6 @@
 /* A message by libstrophe, which profanity is built on.
- *     strophe HOST PORT ACCOUNT DOMAIN PASSWORD TO BODY */
+ *     strophe HOST PORT ACCOUNT DOMAIN PASSWORD TO BODY
+ * STROPHE_CERTIFICATE and STROPHE_KEY name files of a certificate of one's own; with STROPHE_DIRECT TLS begins with the first octet. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <strophe.h>
@@ -36,7 +37,8 @@ int main(int argc, char **argv) {
     xmpp_initialize();
     xmpp_ctx_t *ctx = xmpp_ctx_new(NULL, xmpp_get_default_logger(XMPP_LEVEL_DEBUG));
     xmpp_conn_t *conn = xmpp_conn_new(ctx);
-    xmpp_conn_set_flags(conn, XMPP_CONN_FLAG_MANDATORY_TLS);
+    xmpp_conn_set_flags(conn, getenv("STROPHE_DIRECT") ? XMPP_CONN_FLAG_LEGACY_SSL : XMPP_CONN_FLAG_MANDATORY_TLS);
+    if (getenv("STROPHE_KEY")) xmpp_conn_set_client_cert(conn, getenv("STROPHE_CERTIFICATE"), getenv("STROPHE_KEY"));
     xmpp_conn_set_certfail_handler(conn, trust);
     xmpp_conn_set_jid(conn, jid);
     xmpp_conn_set_pass(conn, argv[5]);
