@@ -32,6 +32,8 @@ enum By {
     DaneByGateway,
     /// The same of a server with direct TLS.
     DaneOverDirectTls,
+    /// The DNS leads to it, and a change waits for an operator.
+    Dialback,
     /// A file on its web server names the certificates.
     Posh,
 }
@@ -42,6 +44,7 @@ impl By {
         match self {
             Self::Pin => "pin",
             Self::DaneByResolver | Self::DaneByGateway | Self::DaneOverDirectTls => "dane",
+            Self::Dialback => "dialback",
             Self::Posh => "posh",
         }
     }
@@ -53,6 +56,7 @@ impl By {
             Self::DaneByResolver | Self::DaneByGateway | Self::DaneOverDirectTls => {
                 ("tlsa-mismatch", "its server shows another certificate than its DNS names")
             }
+            Self::Dialback => ("peer-changed", "waits for an operator"),
             Self::Posh => ("posh-mismatch", "its server shows another certificate than its domain names"),
         }
     }
@@ -81,7 +85,7 @@ impl Stage {
         let host = scene.outsider(LAST);
         let keys = [(); 3].map(|()| Lone::new(FRIEND));
         let published = match by {
-            By::Pin => Vec::new(),
+            By::Pin | By::Dialback => Vec::new(),
             By::DaneByResolver | By::DaneByGateway | By::DaneOverDirectTls => signed(&scene, &keys, by),
             By::Posh => filed(&mut scene, &keys),
         };
@@ -92,6 +96,7 @@ impl Stage {
                 pin(&keys[0]),
                 pin(&keys[1])
             ),
+            By::Dialback => "identity: [dialback], on-change: hold".to_owned(),
             _ => format!("identity: [{}]", by.method()),
         };
         scene.gateway.rewrite("policies/policy.yaml", &[("identity: [certificate]", &condition)]);
@@ -390,4 +395,41 @@ fn a_pinned_key_proves_both_ways_of_one_stream() {
         assert_eq!(code, Some(0), "{said}");
         stage.is_refused();
     }
+}
+
+// DNS-18, D9: of a partner that only the DNS names the key is remembered. With another one its mail is held and ours comes back, until an
+// operator has looked; then both pass at once.
+#[test]
+fn another_key_of_prosody_0_12_waits_until_an_operator_approves() {
+    another_key_waits(Remote::Prosody);
+}
+
+#[test]
+fn another_key_of_prosody_13_waits_until_an_operator_approves() {
+    another_key_waits(Remote::Prosody13);
+}
+
+fn another_key_waits(program: Remote) {
+    let mut stage = Stage::set(By::Dialback, program, Proof::Dialback);
+    stage.show(0, &[]);
+    stage.is_proven();
+    stage.show(1, &[]);
+    let (mut outside, mut inside) = stage.users();
+    let (reason, words) = stage.by.refusal();
+    let id = inside.message(outside.jid(), "is it you?");
+    let (condition, text) = inside.told(&id);
+    assert!(condition.starts_with("remote-server-") && text.contains(words), "{condition}: {text}");
+    outside.message(inside.jid(), "it is me");
+    let gateway = &stage.scene.gateway;
+    wait_for("its claim to be held", Duration::from_secs(10), || {
+        let records = gateway.audit();
+        let held = records.iter().any(|r| r["flow"] == "s2s-in" && r["reason"] == reason);
+        held.then_some(()).ok_or_else(|| format!("{records:#?}"))
+    });
+    let (code, said) = gateway.command("waits", &["peers", "--domain", FRIEND]);
+    assert!(code == Some(0) && said.matches("WAITS dialback").count() == 2, "{code:?}: {said}");
+    let (code, said) = gateway.command("approve", &["peers", "approve", FRIEND]);
+    assert_eq!(code, Some(0), "{said}");
+    let (mut outside, mut inside) = stage.users();
+    talk(&mut inside, &mut outside);
 }

@@ -19,7 +19,7 @@ use crate::sockets::{HALL, record, still_passes};
 use crate::steering::run;
 
 /// The zones; all but the second are signed, or claim to be.
-const ZONES: [&str; 8] = [
+const ZONES: [&str; 9] = [
     "signed.example",
     "plain.example",
     "forged.example",
@@ -28,6 +28,7 @@ const ZONES: [&str; 8] = [
     "claimed.example",
     "gaps.example",
     "hashed.example",
+    "hollow.example",
 ];
 
 /// A rule for all of them, with this condition.
@@ -94,7 +95,7 @@ fn sign(folder: &Path, zone: &str, records: &str, signed: bool) -> (PathBuf, Opt
     let how: &[&str] = match zone {
         "stale.example" => &["-i", "20200101", "-e", "20200201"],
         // NSEC3 (RFC 5155).
-        "hashed.example" => &["-n"],
+        "hashed.example" | "hollow.example" => &["-n"],
         _ => &[],
     };
     (zones::sign(folder, zone, records, &key, how), Some(folder.join(format!("{key}.key"))))
@@ -260,6 +261,9 @@ fn cases(trusted: &Authority) -> Vec<Case> {
     all.push(hashed("3 1 1 in a zone that hashes its names", alone, records, Ok("dane")));
     let host = trusted.issue(&Leaf::of(&["h29.hashed.example"])).unwrap();
     all.push(hashed("none there, and a proof of that", host, vec![], Ok("certificate")));
+    let host = trusted.issue(&Leaf::of(&["c30.hollow.example"])).unwrap();
+    let hollow = case("no proof that there is no TLSA, where names are hashed", host, vec![], Err("dns"));
+    all.push(Case { zone: "hollow.example", ..hollow });
     all
 }
 
@@ -328,9 +332,11 @@ async fn walk_through(by: By) {
                 // As it was before it was signed; the parent has its key.
                 std::fs::copy(folder.join(zone), &file).unwrap();
             }
-            if *zone == "gaps.example" {
+            if matches!(*zone, "gaps.example" | "hollow.example") {
                 let text = std::fs::read_to_string(&file).unwrap();
-                let kept = |line: &&str| !line.split_ascii_whitespace().any(|word| word == "NSEC");
+                let kept = |line: &&str| {
+                    !line.split_ascii_whitespace().any(|word| ["NSEC", "NSEC3"].contains(&word))
+                };
                 std::fs::write(&file, text.lines().filter(kept).collect::<Vec<_>>().join("\n") + "\n")
                     .unwrap();
             }
