@@ -139,18 +139,29 @@ async fn bounced(world: &World, from: &str, count: usize) -> Node {
     panic!("{count} stanzas did not come back from {from}");
 }
 
-/// A door on 127.0.0.1 to this address: what a name that only a proxy knows leads to.
+/// A door on loopback to this address: what a name that only a proxy knows leads to. It is the machine that says which address
+/// `localhost` has first, and microsocks tries that one alone.
 async fn door(to: SocketAddr) -> u16 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut one, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut other = tokio::net::TcpStream::connect(to).await.unwrap();
-                let _ended = tokio::io::copy_bidirectional(&mut one, &mut other).await;
-            });
+    let (port, doors) = loop {
+        let four = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = four.local_addr().unwrap().port();
+        match tokio::net::TcpListener::bind(("::1", port)).await {
+            Ok(six) => break (port, vec![four, six]),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            // A machine without IPv6.
+            Err(_) => break (port, vec![four]),
         }
-    });
+    };
+    for listener in doors {
+        tokio::spawn(async move {
+            while let Ok((mut one, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut other = tokio::net::TcpStream::connect(to).await.unwrap();
+                    let _ended = tokio::io::copy_bidirectional(&mut one, &mut other).await;
+                });
+            }
+        });
+    }
     port
 }
 
