@@ -37,8 +37,8 @@ fn many(n: usize, one: impl Fn(usize) -> String) -> String {
 type Kind = (&'static [&'static str], String, String);
 
 /// So many refused stanzas of each kind from one user, so many good ones of another between them: all good ones arrive, each
-/// refused one has its error, and no stream ends.
-fn harm_nobody(kinds: &[Kind], (good, bad): (&mut Client, &mut Client), to: &mut Client) {
+/// refused one has its error, and no stream ends. Behind those of one kind their sender says `at_last` to somebody there, if it is anything.
+fn harm_nobody(kinds: &[Kind], (good, bad): (&mut Client, &mut Client), to: &mut Client, at_last: &str) {
     const ROUNDS: usize = 25;
     for (number, (labels, attributes, inside)) in kinds.iter().enumerate() {
         let mut sent = Vec::new();
@@ -57,6 +57,9 @@ fn harm_nobody(kinds: &[Kind], (good, bad): (&mut Client, &mut Client), to: &mut
             // White space passes it on, and nobody else sees that.
             bad.send(&" ".repeat(stanza.len()));
             sent.push((good.message(to_jid, "good day"), id));
+        }
+        if !at_last.is_empty() {
+            bad.message("nobody@friend.example", at_last);
         }
         for (good_id, bad_id) in sent {
             to.expect_message(good.jid(), &good_id);
@@ -122,7 +125,7 @@ fn inwards(program: Remote) {
     }
     let (mut good, mut bad) = (scene.remotes[0].login(), scene.remotes[0].login_as(SECOND));
     let mut to = scene.legacy.login();
-    harm_nobody(&kinds, (&mut good, &mut bad), &mut to);
+    harm_nobody(&kinds, (&mut good, &mut bad), &mut to, "");
     no_stream_ended(&scene);
 }
 
@@ -187,7 +190,10 @@ fn outwards(legacy: Legacy) {
         // The server writes six octets for each.
         (&["beyond-peer-limit"], String::new(), format!("<body>{}</body>", "'".repeat(60_000))),
     ];
-    harm_nobody(&kinds, (&mut good, &mut bad), &mut friend);
+    // The same libexpat reads between the processes of jabberd2: the last large stanza of all its users may lie at its router, whoever
+    // stands in front, until something more of theirs goes that way. What the gateway writes does not.
+    let at_last = if matches!(legacy, Legacy::Jabberd2) { "more".repeat(1024) } else { String::new() };
+    harm_nobody(&kinds, (&mut good, &mut bad), &mut friend, &at_last);
     no_stream_ended(&scene);
 
     let mut streams = 0;
