@@ -20,7 +20,7 @@ use crate::support::{ejabberd, make_dir, prosody, wait_for};
 
 const POLICY: &str = "version: v1\n";
 
-fn scene(legacy: Legacy, wishes: &Wishes<'_>) -> (Scene, Desk) {
+pub fn scene(legacy: Legacy, wishes: &Wishes<'_>) -> (Scene, Desk) {
     let cast = Cast { remotes: &[], legacy, usage: Usage::Server, policy: POLICY };
     let mut scene = Scene::start_with(&cast, wishes);
     let desk = Desk { host: scene.outsider(30), roots: scene.gateway.roots() };
@@ -126,148 +126,12 @@ fn clients_that_write_a_little_more_send_by_starttls() {
     arrives("with a from");
 }
 
-/// A client that has read the features under TLS, and those features.
-fn offered(desk: &Desk) -> (Raw, String) {
-    let mut raw = clear(desk);
-    raw.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
-    raw.hear("<proceed");
-    raw.secure(&desk.roots, &[]).unwrap();
-    raw.open();
-    let features = raw.hear("</stream:features>");
-    (raw, features)
-}
-
-fn base64(octets: &[u8]) -> String {
-    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, octets)
-}
-
-fn authenticate(raw: &mut Raw, mechanism: &str, first: &[u8], inside: &str) -> String {
-    raw.say(&format!(
-        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='{mechanism}'><initial-response>{}</initial-response>\
-         <user-agent id='d4565fa7-4d72-4749-b3d3-740edbf87770'><software>Raw</software></user-agent>{inside}</authenticate>",
-        base64(first)
-    ));
-    raw.hear("</success>")
-}
-
-/// The value of the first attribute of that name.
-fn attribute<'a>(text: &'a str, name: &str) -> &'a str {
-    let rest = text.split_once(&format!(" {name}=")).unwrap_or_else(|| panic!("{name}: {text}")).1;
-    let quote = rest.chars().next().unwrap();
-    rest[1..].split(quote).next().unwrap()
-}
-
-/// XEP-0388, XEP-0386, XEP-0198 9 with a real server: a login with a bind and a session that can be resumed, a resumption of
-/// it with a message that waited, one that fails and binds, and one that fails and leaves the bind to the client.
-fn a_day_with_sasl2(scene: &Scene, desk: &Desk) {
-    let plain = format!("\0warden\0{}", support::server::PASSWORD);
-    let plain = plain.as_bytes();
-    let (mut raw, features) = offered(desk);
-    for offered in ["urn:xmpp:sasl:2", "urn:xmpp:bind:0", "urn:xmpp:sm:3"] {
-        assert!(features.contains(offered), "{offered}: {features}");
-    }
-    // STR-15: tokens (XEP-0484) it offers to streams with a `from` alone.
-    assert!(!features.contains("-PLUS") && !features.contains("urn:xmpp:fast:0"), "{features}");
-    let bind =
-        "<bind xmlns='urn:xmpp:bind:0'><tag>raw</tag><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>";
-    let success = authenticate(&mut raw, "PLAIN", plain, bind);
-    assert!(success.contains("<bound") && success.contains("<enabled"), "{success}");
-    let session = attribute(success.split_once("<enabled").unwrap().1, "id").to_owned();
-    raw.hear("</stream:features>");
-    raw.say("<presence/>");
-    raw.hear("<presence");
-    // Gone without a word; somebody writes meanwhile.
-    drop(raw);
-    wait_for("the stream to be gone", Duration::from_secs(10), || {
-        let open = scene.gateway.metric("gatehouse_streams", &[("flow", "c2s")]);
-        (open == 0.0).then_some(()).ok_or_else(|| open.to_string())
-    });
-    let mut friend = scene.legacy.login_as(SECOND);
-    friend.message(&jid("warden"), "while you were away");
-    let (mut raw, _) = offered(desk);
-    let resume = format!("<resume xmlns='urn:xmpp:sm:3' previd='{session}' h='1'/>");
-    let success = authenticate(&mut raw, "PLAIN", plain, &resume);
-    assert!(success.contains("<resumed"), "{success}");
-    raw.hear("while you were away");
-    raw.hear("</stream:features>");
-    goes_on(desk, raw, At::Bound);
-    // What is not there cannot be resumed, and a bind takes its place.
-    let (mut raw, _) = offered(desk);
-    let gone = "<resume xmlns='urn:xmpp:sm:3' previd='gone' h='0'/>";
-    let success = authenticate(&mut raw, "PLAIN", plain, &format!("{bind}{gone}"));
-    assert!(success.contains("<failed") && success.contains("<bound"), "{success}");
-    raw.hear("</stream:features>");
-    goes_on(desk, raw, At::Bound);
-    let (mut raw, _) = offered(desk);
-    let success = authenticate(&mut raw, "PLAIN", plain, gone);
-    assert!(success.contains("<failed") && !success.contains("<bound"), "{success}");
-    raw.hear("</stream:features>");
-    goes_on(desk, raw, At::LoggedIn);
-    assert!(!scene.gateway.log().contains("panicked"));
-}
-
-// C2S-19: it writes features behind a resumption, too, behind what waited and `<r/>`.
-#[test]
-fn sasl2_of_prosody_13_logs_in_binds_and_resumes() {
-    let modules = [("\"smacks\",", "\"smacks\", \"sasl2\", \"sasl2_bind2\", \"sasl2_sm\", \"sasl2_fast\",")];
-    let modern = |place: &support::server::Place<'_>| {
-        Server::new(place, prosody::legacy_with(Release::Trixie, place, &modules))
-    };
-    let wishes =
-        Wishes { legacy: Some(&modern), gateway: "limits: { rate: 6000/min }\n", ..Wishes::default() };
-    let (scene, desk) = scene(Legacy::Prosody13, &wishes);
-    a_day_with_sasl2(&scene, &desk);
-}
-
-// STR-15: ejabberd offers SASL2 to streams with a `from` alone, which no stream of ours has: its clients log in by RFC 6120.
-#[test]
-fn ejabberd_24_offers_the_login_of_rfc_6120_alone() {
-    let (_scene, desk) = scene(Legacy::Ejabberd24, &Wishes::default());
-    let (raw, features) = offered(&desk);
-    assert!(!features.contains("urn:xmpp:sasl:2") && features.contains("SCRAM-SHA-512"), "{features}");
-    goes_on(&desk, raw, At::Secured);
-}
-
-/// What the gateway's log says of clients that cannot log in.
-fn warnings(scene: &Scene) -> Vec<String> {
-    scene.gateway.log().lines().filter(|line| line.contains("log in")).map(str::to_owned).collect()
-}
-
-// CB-09, XEP-0474: ejabberd 24.12 signs its list, of which clients see less. Said once, as what it is; and nothing is said where what
-// they see is what it signs.
-#[test]
-fn a_list_that_ejabberd_signs_is_told_where_clients_see_another() {
-    let protected = "disable_sasl_scram_downgrade_protection: false";
-    let whole = format!("{protected}\ndisable_sasl_mechanisms: [DIGEST-MD5, X-OAUTH2, EXTERNAL, ANONYMOUS]");
-    for (line, told) in [(protected, 1), (&whole, 0)] {
-        let replace = [("disable_sasl_scram_downgrade_protection: true", line)];
-        let signing = |place: &support::server::Place<'_>| {
-            Server::new(place, ejabberd::legacy_with(Release::Trixie, place, &replace))
-        };
-        let (scene, desk) =
-            scene(Legacy::Ejabberd24, &Wishes { legacy: Some(&signing), ..Wishes::default() });
-        for _ in 0..2 {
-            let mut raw = secured(&desk);
-            let first = base64(b"n,,n=warden,r=abcdef");
-            raw.say(&format!(
-                "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>{first}</auth>"
-            ));
-            raw.hear("</challenge>");
-        }
-        let lines = warnings(&scene);
-        assert_eq!(lines.len(), told, "{lines:?}");
-        let truthful = |line: &String| line.contains("WARN") && line.contains("some clients cannot log in");
-        assert!(lines.iter().all(truthful), "{lines:?}");
-        // Who does not verify it logs in.
-        goes_on(&desk, secured(&desk), At::Secured);
-        let (_, said) =
-            scene.gateway.command("probe", &["probe", "--c2s", HOSTED, "--account", &account(&desk)]);
-        assert_eq!(said.contains("clients that verify the list cannot log in"), told == 1, "{said}");
-    }
+pub fn base64(octets: &[u8]) -> String {
+    ::base64::Engine::encode(&::base64::engine::general_purpose::STANDARD, octets)
 }
 
 /// A file with the user's address and password.
-fn account(desk: &Desk) -> String {
+pub fn account(desk: &Desk) -> String {
     use std::os::unix::fs::PermissionsExt as _;
     let file = desk.host.directory().join("account");
     support::write(&file, &format!("{}\n{}\n", jid("warden"), support::server::PASSWORD));
@@ -325,7 +189,7 @@ fn at(desk: &Desk, place: At) -> Raw {
 }
 
 /// It goes on until the server answers a ping.
-fn goes_on(desk: &Desk, mut raw: Raw, place: At) {
+pub fn goes_on(desk: &Desk, mut raw: Raw, place: At) {
     let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>";
     if place == At::Clear {
         raw.secure(&desk.roots, &[]).unwrap();
@@ -564,14 +428,14 @@ macro_rules! said {
     };
 }
 
-fn clear(desk: &Desk) -> Raw {
+pub fn clear(desk: &Desk) -> Raw {
     let mut raw = Raw::connect(&desk.host, 5222);
     raw.open();
     raw.hear("</stream:features>");
     raw
 }
 
-fn secured(desk: &Desk) -> Raw {
+pub fn secured(desk: &Desk) -> Raw {
     Raw::starttls(&desk.host, &desk.roots)
 }
 

@@ -19,6 +19,7 @@ mod growth;
 mod init_servers;
 mod interop;
 mod lines;
+mod logins;
 mod neighbours;
 mod patches;
 mod proofs;

@@ -23,6 +23,7 @@ pub mod prosody;
 pub mod raw;
 pub mod release;
 pub mod scene;
+pub mod scram;
 pub mod server;
 pub mod unbound;
 pub mod world;

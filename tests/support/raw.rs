@@ -197,7 +197,8 @@ impl Raw {
         raw
     }
 
-    fn log_in(&mut self, user: &str) {
+    /// Logs in with PLAIN, and reads the features behind it.
+    pub fn log_in(&mut self, user: &str) {
         let plain = STANDARD.encode(format!("\0{user}\0{PASSWORD}"));
         self.say(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"));
         self.hear("<success");
@@ -212,7 +213,8 @@ impl Raw {
         raw
     }
 
-    fn bind(&mut self, resource: &str) {
+    /// Binds this resource.
+    pub fn bind(&mut self, resource: &str) {
         self.say(&format!(
             "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
              <resource>{resource}</resource></bind></iq>"
@@ -222,9 +224,18 @@ impl Raw {
 
     /// A stream header.
     pub fn open(&mut self) {
+        self.open_with("");
+    }
+
+    /// A stream header that says who this is.
+    pub fn open_from(&mut self, account: &str) {
+        self.open_with(&format!(" from='{account}'"));
+    }
+
+    fn open_with(&mut self, from: &str) {
         self.say(&format!(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
-             xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='{HOSTED}'>"
+             xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='{HOSTED}'{from}>"
         ));
     }
 
