@@ -235,6 +235,40 @@ fn dialogues_with(legacy: Legacy, answer: fn(&Dialogue) -> &'static str) {
         }
     }
     assert!(!scene.gateway.log().contains("panicked"));
+    let wrong: Vec<_> =
+        (0..DIALOGUES.len()).filter_map(|number| asked_directly(&scene, number, answer)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the server itself says to it, where that is not what the table says. TLS it has none here.
+fn asked_directly(scene: &Scene, number: usize, answer: fn(&Dialogue) -> &'static str) -> Option<String> {
+    let dialogue = &DIALOGUES[number];
+    let Dialogue { at: place, says, .. } = dialogue;
+    let words = answer(dialogue);
+    if *place == At::Clear || says.contains("xmpp-tls") {
+        return None;
+    }
+    let mut raw = Raw::of(scene.legacy.connect());
+    raw.open();
+    raw.hear("</stream:features>");
+    if matches!(place, At::LoggedIn | At::Bound) {
+        raw.log_in("warden");
+    }
+    if *place == At::Bound {
+        // Prosody does not come back to a resource on which two `<enable/>` came at once.
+        raw.bind(&format!("table-{number}"));
+    }
+    raw.say(says);
+    let (awaited, silent) = if words.is_empty() { ("alive", true) } else { (words, false) };
+    if silent {
+        if *place == At::LoggedIn {
+            raw.bind("table");
+        }
+        raw.say("<iq type='get' id='alive' to='hall.example'><ping xmlns='urn:xmpp:ping'/></iq>");
+    }
+    let heard = raw.hear_within(awaited, Duration::from_secs(5));
+    let fits = heard.contains(awaited) && !(silent && heard.trim_start().get(1..3) != Some("iq"));
+    (!fits).then(|| format!("{place:?} {says}: {words:?}, and was {heard:?}"))
 }
 
 #[test]
@@ -243,8 +277,18 @@ fn the_dialogues_with_prosody_come_out_as_the_table_says() {
 }
 
 #[test]
+fn the_dialogues_with_prosody_13_come_out_as_the_table_says() {
+    dialogues_with(Legacy::Prosody13, |dialogue| dialogue.prosody);
+}
+
+#[test]
 fn the_dialogues_with_ejabberd_come_out_as_the_table_says() {
     dialogues_with(Legacy::Ejabberd, |dialogue| dialogue.ejabberd);
+}
+
+#[test]
+fn the_dialogues_with_ejabberd_24_come_out_as_the_table_says() {
+    dialogues_with(Legacy::Ejabberd24, |dialogue| dialogue.ejabberd);
 }
 
 // C2S-01, TLS-01: a client that people use, on a terminal of its own, with TLS demanded and the certificate checked.
