@@ -6,12 +6,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::beside::{self, Scope};
 use super::event::Event;
 use super::far::Far;
-use super::origin::{Origin, pair_between, reread};
+use super::origin::{Origin, pair_between};
 use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::{Turned, excess};
@@ -100,11 +98,10 @@ impl Incoming<'_> {
     }
 
     /// A stanza that its sender may not send now.
-    pub(super) fn too_much(&self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
+    pub(super) fn too_much(&self, frame: &Frame, reason: Reason, turn: &mut Turn<'_>) {
         if reason != Reason::QuarantineRate {
-            return ORIGIN.too_much(octets, reason, turn);
+            return ORIGIN.too_much(frame.head(), reason, turn);
         }
-        let Some(frame) = reread(octets) else { return };
         let words = self.words_of_quarantine(frame.head(), reason, turn.home);
         let asks = frame.head().is_type("subscribe");
         self.ruled(frame.head(), reason, turn);
@@ -113,7 +110,7 @@ impl Incoming<'_> {
             true => ORIGIN.note_refused(frame.head(), reason, turn),
             false => ORIGIN.sent_back_with(frame.head(), &reason.into(), words.as_deref(), turn),
         }
-        self.refused_beside(&frame, reason, turn);
+        self.refused_beside(frame, reason, turn);
     }
 
     /// What the rule has to say to somebody in quarantine whose stanza does not pass for this reason.

@@ -74,12 +74,10 @@ impl Origin<'_> {
 
     /// A stanza that its sender may not send now (LIM-04). Presence is not even answered (DB-70), nor a request for a
     /// subscription (LIM-08): a room would hear as many errors as it has occupants.
-    pub(super) fn too_much(self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
-        match reread(octets) {
-            Some(frame) if frame.head().kind() == Kind::Presence && reason.is_of_sender() => {
-                self.note_refused(frame.head(), reason, turn);
-            }
-            _ => self.undeliverable(octets, &reason.into(), turn),
+    pub(super) fn too_much(self, head: &Head, reason: Reason, turn: &mut Turn<'_>) {
+        match head.kind() == Kind::Presence && reason.is_of_sender() {
+            true => self.note_refused(head, reason, turn),
+            false => self.sent_back(head, &reason.into(), turn),
         }
     }
 

@@ -15,7 +15,7 @@ use super::claims::{self, Claims, Pending};
 use super::event::{Event, Role};
 use super::leg::{OfLeg, of_leg};
 use super::near::{HasNear, Near, NearOutcome, Renewal};
-use super::origin::{Caller, Origin};
+use super::origin::{Caller, Origin, reread};
 use super::plan::KeysBy;
 use super::turn::Turn;
 use super::{Arrival, ClaimId, Effect, Home, Input, LaneId};
@@ -64,7 +64,11 @@ impl Outbound {
             Input::Expired => self.expire(turn),
             Input::Home(_) => self.rejudge_lanes(turn),
             Input::Policy(_) => self.rejudge(turn),
-            Input::Refused(octets, reason) => self.origin().too_much(&octets, reason, turn),
+            Input::Refused(octets, reason) => {
+                if let Some(frame) = reread(&octets) {
+                    self.origin().too_much(frame.head(), reason, turn);
+                }
+            }
             // A courier has no room for this, and others wait for the same stream.
             Input::Overflow(octets) => {
                 self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);

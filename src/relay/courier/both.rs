@@ -26,13 +26,13 @@ impl Courier {
 
     /// A stanza that its sender may not send now: it came from a backend, or back over the leg.
     pub(super) fn too_much(&mut self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
-        let pair = reread(octets).and_then(|frame| pair_of(frame.head()));
-        if pair != Some(self.pair.reversed()) {
-            return self.origin().too_much(octets, reason, turn);
+        let Some(frame) = reread(octets) else { return };
+        if pair_of(frame.head()) != Some(self.pair.reversed()) {
+            return self.origin().too_much(frame.head(), reason, turn);
         }
         let onwards = Onwards::Inward(FarId(self.issued));
         let (guard, asked) = (&mut self.back, &mut self.asked);
-        Incoming { guard, language: None, onwards, asked }.too_much(octets, reason, turn);
+        Incoming { guard, language: None, onwards, asked }.too_much(&frame, reason, turn);
     }
 
     /// A stanza of the peer.

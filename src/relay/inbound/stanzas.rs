@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::super::Effect;
 use super::super::incoming::{Incoming, Onwards};
 use super::super::near::HasNear as _;
+use super::super::origin::reread;
 use super::super::turn::Turn;
 use super::Inbound;
 use crate::reason::Reason;
@@ -28,7 +29,9 @@ impl Inbound {
 
     /// A stanza that its sender may not send now.
     pub(super) fn too_much(&mut self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
-        self.incoming().too_much(octets, reason, turn);
+        if let Some(frame) = reread(octets) {
+            self.incoming().too_much(&frame, reason, turn);
+        }
     }
 
     fn incoming(&mut self) -> Incoming<'_> {
