@@ -159,7 +159,8 @@ pub enum Initiating {
 /// What outlives a state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Line {
-    secured: Option<Secured>,
+    /// There is TLS. Who holds the leg knows the facts of it.
+    secured: bool,
     authenticated: bool,
     /// EXTERNAL was tried on this stream, and refused.
     refused: bool,
@@ -324,10 +325,10 @@ impl Initiating {
         }
     }
 
-    /// The facts of the channel, once there is TLS.
-    pub fn secured(&self) -> Option<&Secured> {
+    /// Whether there is TLS.
+    pub fn is_secured(&self) -> bool {
         match self {
-            Self::Dialling => None,
+            Self::Dialling => false,
             Self::Authenticating(Authenticating { line, .. })
             | Self::Awaiting(Awaiting { line, .. })
             | Self::Established(Standing { line, .. })
@@ -335,14 +336,17 @@ impl Initiating {
             | Self::Managing(Managing { line, .. })
             | Self::Opening(Opening { line, .. })
             | Self::Requesting(Requesting { line, .. })
-            | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
+            | Self::Upgrading(Upgrading { line, .. }) => line.secured,
         }
     }
 }
 
 fn dialled(terms: &InitiatingParams, input: Input, now: Instant) -> Stepped {
     match input {
-        Input::Connected(secured) => Ok(open(terms, Line { secured, ..Line::default() }, Vec::new(), now)),
+        Input::Connected(secured) => {
+            let line = Line { secured: secured.is_some(), ..Line::default() };
+            Ok(open(terms, line, Vec::new(), now))
+        }
         Input::Expired => Err(Fault::silent(Reason::RemoteUnreachable)),
         _ => Err(Fault::silent(Reason::Internal)),
     }
@@ -365,7 +369,7 @@ impl Opening {
                     return Ok((Initiating::Featuring(next), Vec::new()));
                 }
                 // DB-65: no version, no features; dialback is all there is. TLS-08: never in clear for that.
-                let clear = terms.facing == Facing::Backend || terms.clear || self.line.secured.is_some();
+                let clear = terms.facing == Facing::Backend || terms.clear || self.line.secured;
                 if !clear {
                     return Err(Fault::closed(Reason::TlsRequired).because(Cause::NoTls));
                 }
@@ -395,7 +399,7 @@ impl Featuring {
 
     fn offered(self, terms: &InitiatingParams, keys: &Keyring, offered: Offered, now: Instant) -> Stepped {
         let Self { mut line, id, dialback, .. } = self;
-        if line.secured.is_none() && (offered.starttls || !terms.clear) {
+        if !line.secured && (offered.starttls || !terms.clear) {
             // TLS-08: STARTTLS is tried even where a stranger may have cut it out of the features.
             let starttls = format!("<starttls xmlns='{}'/>", names::TLS);
             let requesting = Requesting { line, deadline: now + terms.step_time };
@@ -406,13 +410,13 @@ impl Featuring {
         }
         let mut effects = Vec::new();
         // SM-08: under TLS, and before any proof.
-        if terms.bidi && offered.bidi && line.secured.is_some() && !line.bidi {
+        if terms.bidi && offered.bidi && line.secured && !line.bidi {
             line.bidi = true;
             effects.push(send(format!("<bidi xmlns='{}'/>", names::BIDI)));
         }
         let dialback = dialback || offered.dialback;
         let speak = matches!(terms.errand, Errand::Speak(_));
-        if speak && offered.external && terms.external && line.secured.is_some() {
+        if speak && offered.external && terms.external && line.secured {
             let auth = sasl::external(terms.errand.from());
             let deadline = now + terms.proof_time;
             let next = Authenticating { line, id, offered, dialback, deadline };

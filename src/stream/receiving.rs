@@ -173,7 +173,8 @@ pub enum Receiving {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Line {
     ids: StreamIds,
-    secured: Option<Secured>,
+    /// There is TLS. Who holds the leg knows the facts of it.
+    secured: bool,
     /// The domain whose certificate was shown: from then on the only `to` (STR-15).
     shown: Option<Domain>,
     /// The pair that EXTERNAL proved.
@@ -225,7 +226,7 @@ impl Receiving {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line {
             ids,
-            secured,
+            secured: secured.is_some(),
             shown,
             proven: None,
             failures: 0,
@@ -312,9 +313,9 @@ impl Receiving {
         }
     }
 
-    /// The facts of the channel, once there is TLS.
-    pub fn secured(&self) -> Option<&Secured> {
-        self.line().secured.as_ref()
+    /// Whether there is TLS.
+    pub fn is_secured(&self) -> bool {
+        self.line().secured
     }
 }
 
@@ -345,7 +346,7 @@ impl Open {
         if frame.head().kind() != Kind::Other {
             return self.stay(vec![Effect::Pass(frame)]);
         }
-        let clear = self.line.secured.is_none();
+        let clear = !self.line.secured;
         let public = desk.facing == Facing::Public;
         match (frame.head().namespace(), frame.head().name()) {
             (names::TLS, "starttls") => self.starttls(desk, now),
@@ -387,7 +388,7 @@ impl Open {
 
     /// TLS-02 to TLS-04: known by its name; what else is written in it means nothing.
     fn starttls(self, desk: &ReceivingParams, now: Instant) -> Stepped {
-        if desk.facing == Facing::Backend || self.line.secured.is_some() {
+        if desk.facing == Facing::Backend || self.line.secured {
             return Err(Fault::worded(Reason::BadStarttls, &format!("<failure xmlns='{}'/>", names::TLS)));
         }
         let upgrading = Upgrading { line: self.line, to: self.to, deadline: now + desk.tls_time };

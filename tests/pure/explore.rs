@@ -381,7 +381,7 @@ fn only_inverses_go_back() {
             && after.is_bidi()
         {
             agreed += 1;
-            assert!(after.secured().is_some(), "{state:?}");
+            assert!(after.is_secured(), "{state:?}");
         }
     });
     let mut came = 0;
@@ -390,7 +390,7 @@ fn only_inverses_go_back() {
             && effects.iter().any(|e| matches!(e, initiating::Effect::Pass(_)))
         {
             came += 1;
-            assert!(terms.bidi && state.is_bidi() && state.secured().is_some(), "{state:?} {input:?}");
+            assert!(terms.bidi && state.is_bidi() && state.is_secured(), "{state:?} {input:?}");
         }
     });
     assert!(agreed > 10 && came > 10, "{agreed} and {came}");
@@ -406,8 +406,7 @@ fn refused_ends_nothing() {
 fn cipher_before_word() {
     receiving_graph(|state, input, stepped| {
         // A ruling in clear exists only where a rule says `tls: none`; the relay's walk has no such rule.
-        if state.secured().is_some()
-            || matches!(input, receiving::Input::Ruled(..) | receiving::Input::Vouched(..))
+        if state.is_secured() || matches!(input, receiving::Input::Ruled(..) | receiving::Input::Vouched(..))
         {
             return;
         }
@@ -424,7 +423,7 @@ fn cipher_before_word() {
     });
     initiating_graph(|terms, state, input, stepped| {
         let direct = matches!(input, initiating::Input::Connected(Some(_)) | initiating::Input::Secured(_));
-        if terms.facing == Facing::Backend || terms.clear || state.secured().is_some() || direct {
+        if terms.facing == Facing::Backend || terms.clear || state.is_secured() || direct {
             return;
         }
         if let Ok((_, effects)) = stepped {

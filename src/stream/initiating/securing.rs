@@ -36,9 +36,9 @@ impl Requesting {
 impl Upgrading {
     pub(super) fn step(self, terms: &InitiatingParams, input: Input, now: Instant) -> Stepped {
         match input {
-            Input::Secured(secured) => {
+            Input::Secured(_) => {
                 // TLS-06: features, from and id learned before TLS are forgotten.
-                let line = Line { secured: Some(secured), bidi: false, ..self.line };
+                let line = Line { secured: true, bidi: false, ..self.line };
                 Ok(open(terms, line, vec![Effect::Restart], now))
             }
             Input::Expired => Err(Fault::silent(Reason::TlsFailed).because(Cause::TimedOut)),

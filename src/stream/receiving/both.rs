@@ -26,7 +26,7 @@ impl Line {
 impl Open {
     /// SM-08: only where it was offered, which is under TLS, and before anything is claimed.
     pub(super) fn go_both_ways(mut self) -> Stepped {
-        let offered = self.offer.bidi && self.line.secured.is_some() && self.line.proven.is_none();
+        let offered = self.offer.bidi && self.line.secured && self.line.proven.is_none();
         if !offered || self.line.bidi != Bidi::Possible {
             return self.fault(Reason::UnsupportedStanzaType);
         }

@@ -50,7 +50,7 @@ impl Greeting {
             return Err(Fault::of_another_certificate(shown, &answer));
         }
         let mut octets = answer;
-        let secure = line.secured.is_some() || desk.facing == Facing::Backend;
+        let secure = line.secured || desk.facing == Facing::Backend;
         if modern {
             let text = if !secure {
                 features::before_tls()
@@ -61,13 +61,13 @@ impl Greeting {
                     // SM-01: it is asked for behind a proof; behind one by dialback no other features come.
                     management: desk.counts && (offer.dialback || line.proven.is_some()),
                     // SM-08: behind a proof it is too late to ask.
-                    bidi: offer.bidi && line.secured.is_some() && line.proven.is_none(),
+                    bidi: offer.bidi && line.secured && line.proven.is_none(),
                     max_octets: if line.proven.is_some() { desk.survived } else { desk.max_octets },
                 })
             };
             octets.extend_from_slice(text.as_bytes());
         }
-        if let Some(reason) = offer.refused.filter(|_| line.secured.is_some()) {
+        if let Some(reason) = offer.refused.filter(|_| line.secured) {
             return Err(Fault::told(reason, &octets));
         }
         let open = Open { line, id, from, to, offer, written: Written::default() };

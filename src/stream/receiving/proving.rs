@@ -53,7 +53,7 @@ impl Upgrading {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
                 let shown = secured.shown.clone().or(self.to);
-                let line = Line { secured: Some(secured), shown, bidi: Bidi::Possible, ..self.line };
+                let line = Line { secured: true, shown, bidi: Bidi::Possible, ..self.line };
                 let greeting = Greeting { line, deadline: now + desk.header_time, first: true };
                 Ok((Receiving::Greeting(greeting), vec![Effect::Restart]))
             }
