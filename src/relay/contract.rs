@@ -208,8 +208,10 @@ pub enum Effect {
     Upgrade(Side),
     /// A new stream on the same connection: restart the framer of this leg.
     Restart(Side),
-    /// The leg is proven: from now on the framer's limits are those for proven streams.
-    Widen(Side),
+    /// The leg is proven. The shell makes of it what a proof is worth there: its framer has the limits of proven streams and its outbox
+    /// the rates of them; a near leg holds its place no more among strangers, and a client takes one among the clients of its address, or
+    /// is closed where there is none; and where a far leg was called, with the channel to it, is kept until its pair ends.
+    Proven(Side),
     /// Open this far leg.
     Connect(FarId, Destination),
     /// Close what this far leg has, and try again.

@@ -485,7 +485,7 @@ impl Far {
         }
         self.met(turn);
         judged::stand_until(self, turn);
-        turn.push(Effect::Widen(self.side()));
+        turn.push(Effect::Proven(self.side()));
         let Errand::Speak(pair) = &self.terms.errand else { return };
         if facing == Facing::Public {
             let (outcome, reason) = (Outcome::Allow, Reason::Allowed);

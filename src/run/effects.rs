@@ -79,7 +79,7 @@ impl Pump {
             Effect::Upgrade(side) => self.upgrade(side),
             Effect::Inquire(pair, sought) => self.inquire(pair, sought),
             Effect::Restart(side) => self.legs.on(side, Leg::restart),
-            Effect::Widen(side) => self.widen(side),
+            Effect::Proven(side) => self.proven(side),
             Effect::Connect(id, destination) => self.connect(id, destination),
             Effect::Retry(id, candidate) => {
                 let content = plan::content(self.meta.flow);
@@ -268,26 +268,26 @@ impl Pump {
         }
     }
 
-    /// From here on this side is who it says it is: larger limits, rates of its own, and no place among strangers any more.
-    fn widen(&mut self, side: Side) {
-        let (tools, flow) = (Arc::clone(&self.tools), self.meta.flow);
-        if side == Side::Near {
-            self.places.prove(now());
-            let client = self.meta.peer.filter(|_| flow == Flow::C2s);
-            if let Some(Err(reason)) = client.map(|peer| self.places.client(&tools.bounds.proven, peer.ip()))
-            {
-                tools.observe.turned_away(self.meta.peer, reason);
-                self.step(Side::Near, Input::Close(reason));
-            }
-            // The relay knows the channel, too.
-            if let Some(leg) = &mut self.legs.near {
-                leg.secured = None;
-            }
+    /// [`Effect::Proven`]: from here on this side is who it says it is.
+    fn proven(&mut self, side: Side) {
+        match side {
+            Side::Near => self.leaves_strangers(),
+            Side::Far(id) => self.surroundings().remember(id),
         }
-        self.surroundings().remember(side);
-        let limits = &tools.home.limits;
+        let tools = &self.tools;
         let number = self.life.id().number();
-        self.legs.widen(flow, side, limits, number, || tools.bounds.rates.stream(now()));
+        let rates = || tools.bounds.rates.stream(now());
+        self.legs.widen(self.meta.flow, side, &tools.home.limits, number, rates);
+    }
+
+    /// Its near leg has no place among strangers any more; a client's takes one among those that are proven, and ends without one.
+    fn leaves_strangers(&mut self) {
+        self.places.prove(now());
+        let Some(peer) = self.meta.peer.filter(|_| self.meta.flow == Flow::C2s) else { return };
+        if let Err(reason) = self.places.client(&self.tools.bounds.proven, peer.ip()) {
+            self.tools.observe.turned_away(self.meta.peer, reason);
+            self.step(Side::Near, Input::Close(reason));
+        }
     }
 
     /// Looks up what a domain publishes about the certificate of the near leg.

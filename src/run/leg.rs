@@ -42,8 +42,6 @@ pub(super) struct Leg {
     end_by: Option<Instant>,
     /// How long its other side may take no octets, where that is less than usual.
     patience: Option<Duration>,
-    /// The channel, once TLS stands. Boxed: a backend's has none.
-    pub(super) secured: Option<Secured>,
     /// The `to` of the last stream header, for the choice of a certificate.
     pub(super) named: Option<String>,
     /// The first octet must come before this.
@@ -149,7 +147,6 @@ impl Leg {
             ending: false,
             end_by: None,
             patience: None,
-            secured: None,
             named: None,
             first: None,
             begun: None,
@@ -259,7 +256,6 @@ impl Leg {
                             self.link = Link::Open(connected.io);
                             self.called = Some(connected.address);
                             self.local = connected.local;
-                            self.secured.clone_from(&connected.secured);
                             self.published = Some(connected.published);
                             self.set_up = connected.set_up.map(Box::new);
                             self.shown = connected.secured.clone().or(self.shown.take());
@@ -278,7 +274,6 @@ impl Leg {
                 Some(match outcome {
                     Ok((io, secured)) => {
                         self.link = Link::Open(io);
-                        self.secured = Some(secured.clone());
                         self.shown = Some(secured.clone());
                         Found::Secured(secured)
                     }

@@ -114,8 +114,7 @@ impl Pump {
     ) -> Self {
         let first = secured.is_none().then(|| now() + tools.params.first_byte);
         let content = plan::content(meta.flow);
-        let mut near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
-        near.secured = secured;
+        let near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.legs.near = Some(near);
         pump

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Action, Place, RuleName};
 use crate::reason::{Cause, Class, Detail, Flow, Outcome, Reason};
 use crate::relay::plan::{self, Home};
-use crate::relay::{self, Destination, Event, Relay, Side, Stroke};
+use crate::relay::{self, Destination, Event, FarId, Relay, Side, Stroke};
 use crate::stream::{KeyAnswer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
 
@@ -255,12 +255,11 @@ impl Surroundings<'_> {
     }
 
     /// A leg is proven: how, is needed again when the pair ends.
-    pub(super) fn remember(&mut self, side: Side) {
-        let Side::Far(id) = side else { return };
+    pub(super) fn remember(&mut self, id: FarId) {
         let Some(far) = self.legs.fars.get(id) else { return };
         let Destination::World { from, target, .. } = &far.destination else { return };
         let pair = Pair { sender: from.clone(), target: target.clone() };
-        let (called, channel) = (far.leg.called, far.leg.secured.clone());
+        let (called, channel) = (far.leg.called, self.relay.channel(Side::Far(id)).cloned());
         let known = self.memory.get_or_insert_default().proven.entry(pair).or_default();
         (known.called, known.channel) = (called, channel);
     }

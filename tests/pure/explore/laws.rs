@@ -414,7 +414,7 @@ pub fn relay_only_asked_answers(edge: &Crossing<'_>) -> Breach {
                 | Effect::Admitted(..)
                 | Effect::Verify(..)
                 | Effect::Answer(..)
-                | Effect::Widen(_)
+                | Effect::Proven(_)
         )
     });
     if changed || edge.before.guard().pairs().len() < edge.after.guard().pairs().len() {
