@@ -334,44 +334,35 @@ pub enum Event {
     Misfit { hosted: Domain, reason: Reason },
 }
 
+/// What an event is about.
+struct Subject<'a> {
+    /// A pair or a stanza was turned away: of that pair, as far as it is the pair's own matter, for this reason.
+    refusal: Option<(Option<&'a Pair>, Reason)>,
+    /// A pair or a stream ended, of which is told in full.
+    record: Option<&'a Record>,
+}
+
 impl Event {
     /// The pair that was turned away, as far as it is the pair's own matter, and why.
     pub fn turned_away(&self) -> Option<(Option<&Pair>, Reason)> {
-        match self {
-            Self::Rejected { record, .. } => Some((record.pair.as_ref(), record.reason)),
-            Self::Refused { pair, reason, .. } => Some((pair.as_ref(), *reason)),
-            Self::Unfit { reason, .. } => Some((None, *reason)),
-            Self::Admitted { .. }
-            | Self::Authenticated { .. }
-            | Self::Backend { .. }
-            | Self::Bound { .. }
-            | Self::Closed { .. }
-            | Self::Dialback { .. }
-            | Self::Ended { .. }
-            | Self::Judged { .. }
-            | Self::Left { .. }
-            | Self::Login { .. }
-            | Self::Managed { .. }
-            | Self::Met { .. }
-            | Self::Misfit { .. }
-            | Self::Misnamed { .. }
-            | Self::Otherwise { .. }
-            | Self::Passed { .. }
-            | Self::Patched { .. }
-            | Self::Ruled { .. }
-            | Self::Shadowed { .. }
-            | Self::StreamError { .. }
-            | Self::Withheld { .. } => None,
-        }
+        self.subject().refusal
     }
 
     /// Of whom it tells in full: a pair or a stream that ended.
     pub fn record(&self) -> Option<&Record> {
-        match self {
-            Self::Rejected { record, .. }
-            | Self::Ended { record }
-            | Self::Closed { record }
-            | Self::Left { record, .. } => Some(record),
+        self.subject().record
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        let (refusal, record) = match self {
+            Self::Rejected { record, .. } => {
+                (Some((record.pair.as_ref(), record.reason)), Some(record.as_ref()))
+            }
+            Self::Refused { pair, reason, .. } => (Some((pair.as_ref(), *reason)), None),
+            Self::Unfit { reason, .. } => (Some((None, *reason)), None),
+            Self::Ended { record } | Self::Closed { record } | Self::Left { record, .. } => {
+                (None, Some(record.as_ref()))
+            }
             Self::Admitted { .. }
             | Self::Authenticated { .. }
             | Self::Backend { .. }
@@ -386,12 +377,11 @@ impl Event {
             | Self::Otherwise { .. }
             | Self::Passed { .. }
             | Self::Patched { .. }
-            | Self::Refused { .. }
             | Self::Ruled { .. }
             | Self::Shadowed { .. }
             | Self::StreamError { .. }
-            | Self::Unfit { .. }
-            | Self::Withheld { .. } => None,
-        }
+            | Self::Withheld { .. } => (None, None),
+        };
+        Subject { refusal, record }
     }
 }
