@@ -33,7 +33,7 @@ pub enum Untold<T> {
 struct Shared<T> {
     room: usize,
     state: Mutex<State<T>>,
-    /// Told when there is room again, and when nobody reads any more.
+    /// Told when nobody reads any more.
     change: Notify,
 }
 
@@ -65,14 +65,9 @@ impl<T> Shared<T> {
     /// The next order, whose place is free from now on.
     fn take(&self) -> Option<T> {
         let mut state = self.state();
-        let was_full = state.orders.len() >= self.room;
         let order = state.orders.pop_front();
         if state.orders.is_empty() {
             state.orders = VecDeque::new();
-        }
-        drop(state);
-        if was_full {
-            self.change.notify_waiters();
         }
         order
     }
@@ -127,11 +122,6 @@ impl<T> Teller<T> {
     /// Waits until nobody reads any more.
     pub async fn closed(&self) {
         self.0.until(|state| state.closed).await;
-    }
-
-    /// Waits until there is room, or nobody reads any more.
-    pub async fn vacant(&self) {
-        self.0.until(|state| state.closed || state.orders.len() < self.0.room).await;
     }
 }
 
@@ -216,24 +206,6 @@ mod tests {
         noticing.await.unwrap();
         // Also for whoever asks later.
         teller.closed().await;
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_for_room_is_woken_by_it_and_by_the_end() {
-        for ends in [false, true] {
-            let (teller, mut inbox) = inbox(1);
-            teller.tell(1).unwrap();
-            let other = teller.clone();
-            let waiting = tokio::spawn(async move { other.vacant().await });
-            tokio::task::yield_now().await;
-            assert!(!waiting.is_finished());
-            if ends {
-                inbox.close()
-            } else {
-                assert_eq!(inbox.take(), Some(1))
-            }
-            waiting.await.unwrap();
-        }
     }
 
     #[tokio::test]

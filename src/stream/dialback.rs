@@ -151,12 +151,7 @@ pub fn write_claimed_as((from, to): (&str, &str), valid: bool) -> String {
     format!("<db:result from='{}' to='{}' type='{}'/>", escape_attr(to), escape_attr(from), word(valid))
 }
 
-/// The dialback error for the claim of that pair.
-pub fn write_refused(pair: &Pair, condition: StanzaCondition) -> String {
-    write_error(None, pair.target.as_str(), pair.sender.as_str(), condition)
-}
-
-/// The same for this reason, which may have another type of error than its condition has.
+/// The dialback error for the claim of that pair for this reason, which may have another type of error than its condition has.
 pub fn write_refusal(pair: &Pair, reason: Reason) -> String {
     let (from, to) = (pair.target.as_str(), pair.sender.as_str());
     write_error_of(None, from, to, (reason.kind_of_error(), reason.stanza_condition()))

@@ -146,7 +146,7 @@ impl<'a> Reading<'a> {
             if self.memory.open.is_empty() {
                 return Ok(end);
             }
-            at = self.text(end)?;
+            at = self.text()?;
         }
     }
 
@@ -168,40 +168,19 @@ impl<'a> Reading<'a> {
 
     /// Text, up to the next `<`: where that is.
     #[inline(always)]
-    fn text(&mut self, begin: usize) -> Result<usize, Stop> {
-        let outermost = self.memory.open.len() == 1;
-        let mut from = begin;
+    fn text(&mut self) -> Result<usize, Stop> {
         loop {
             let (at, octet) = self.stops.next_of_text().ok_or(Stop::Unfinished)?;
             match octet {
-                b'<' => {
-                    // Most tags follow each other.
-                    if outermost && from < at {
-                        self.shows(from, at)?;
-                    }
-                    return Ok(at);
-                }
+                b'<' => return Ok(at),
                 // Quotes stand for themselves.
                 b'"' | b'\'' => {}
                 b'&' => {
-                    let reference = self.from(at)?;
-                    if outermost {
-                        self.shows(from, at)?;
-                        self.surface.spans.text |= !reference.starts_with(b"&#13;");
-                    }
-                    from = at + canonical_in_text(reference).ok_or(Stop::Other)?;
+                    canonical_in_text(self.from(at)?).ok_or(Stop::Other)?;
                 }
                 _ => return Err(Stop::Other),
             }
         }
-    }
-
-    /// Text of the first-level element that is more than white space is told.
-    fn shows(&mut self, from: usize, to: usize) -> Result<(), Stop> {
-        if !self.surface.spans.text {
-            self.surface.spans.text = self.between(from, to)?.iter().any(|&b| !chars::is_space(b));
-        }
-        Ok(())
     }
 
     /// Where the end tag that begins there ends.

@@ -155,7 +155,6 @@ pub(super) struct Spans {
     /// The whole start tag.
     pub tag: Span,
     pub kind: Kind,
-    pub text: bool,
 }
 
 impl Default for Spans {
@@ -170,7 +169,6 @@ impl Default for Spans {
             lang: none,
             tag: none,
             kind: Kind::Other,
-            text: false,
         }
     }
 }
@@ -261,11 +259,6 @@ impl Head {
     /// What receiving servers count in it.
     pub fn measure(&self) -> Measure {
         self.surface.measure
-    }
-
-    /// Whether text other than white space stands directly in the element.
-    pub fn has_text(&self) -> bool {
-        self.surface.spans.text
     }
 
     fn at(&self, span: Span) -> Option<usize> {

@@ -408,7 +408,6 @@ impl Strict {
 
     fn text(&mut self, octets: &[u8], all: &str, start: usize, end: usize) -> Result<(), Violation> {
         let raw = octets.get(start..end).unwrap_or_default();
-        self.note_text(|| raw.iter().any(|&b| !chars::is_space(b)));
         if memchr::memchr2(b'>', b'\r', raw).is_none() {
             self.pass(octets, start, end);
             return Ok(());
@@ -425,7 +424,6 @@ impl Strict {
         let raw = octets.get(start..end).unwrap_or_default();
         let body = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
         let c = reference(body)?;
-        self.note_text(|| !matches!(c, ' ' | '\t' | '\n' | '\r'));
         if canonical_in_text(raw).is_some() {
             self.pass(octets, start, end);
         } else {
@@ -438,15 +436,7 @@ impl Strict {
     fn cdata(&mut self, octets: &[u8], all: &str, start: usize, end: usize) {
         self.write_from(octets, start);
         let raw = all.get(start + "<![CDATA[".len()..end.saturating_sub("]]>".len())).unwrap_or_default();
-        self.note_text(|| raw.bytes().any(|b| !chars::is_space(b)));
         write_cdata(&mut self.out, raw);
-    }
-
-    /// Takes note of text directly in the first-level element.
-    fn note_text(&mut self, visible: impl FnOnce() -> bool) {
-        if self.open.len() == 1 && !self.spans.text {
-            self.spans.text = visible();
-        }
     }
 }
 

@@ -47,8 +47,9 @@ fn understood(frame: &Frame) {
                             write_claimed(pair, *kind == DialbackType::Valid)
                         }
                         DialbackType::Error(condition) => {
-                            let Some(condition) = condition else { return };
-                            write_refused(pair, *condition)
+                            let of = |reason: &&Reason| Some(reason.stanza_condition()) == *condition;
+                            let Some(reason) = Reason::ALL.iter().find(of) else { return };
+                            write_refusal(pair, *reason)
                         }
                     }
                 }
