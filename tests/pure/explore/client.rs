@@ -2,7 +2,7 @@
 
 mod past;
 mod said;
-mod whole;
+pub mod whole;
 
 use std::collections::HashSet;
 use std::mem::discriminant;

@@ -58,13 +58,19 @@ pub fn uses() -> Vec<Use> {
         Relay::verifier(Arc::clone(&small), Arc::clone(&listed), facing, check, now).0
     };
     let (far1, far2) = (Side::Far(FarId(1)), Side::Far(FarId(2)));
-    let peer = || [from_peer(), from_backend(far2), any_time(&none)].concat();
+    let peer = || [from_peer(), from_backend(far2), beside(far2), any_time(&none)].concat();
+    let moved = {
+        let mut moved = Home::clone(&small);
+        moved.hosted.remove(&domain("hall.example"));
+        Arc::new(moved)
+    };
     let made = |name, names, end, start, inputs| Use { name, start, inputs, names, end, now };
     let queue = |load: Load, sender: &str, target: &str| {
         let error = if load == Load::Report { " type='error'" } else { "" };
         let stanza = format!("<message from='a@{sender}' to='b@{target}'{error}/>");
         let mut inputs = any_time(&none);
         inputs.push((Side::Near, Input::Queue(load, stanza.into())));
+        inputs.push((far1, overflow(sender, target)));
         // For a place others wait with reports alone.
         inputs.extend((load == Load::Report).then_some((Side::Near, Input::Yield)));
         inputs
@@ -73,22 +79,44 @@ pub fn uses() -> Vec<Use> {
     // A leg begins anew, which is walked here from its beginning: the walks of legs that go both ways begin behind that.
     let alive = || vec![(Side::Near, Input::Alive)];
     vec![
-        made("inbound in clear", 2, 1000, arrival(Flow::S2sIn, None), peer()),
-        made("inbound by TLS", 2, 1000, arrival(Flow::S2sIn, Some(facts()[0].clone())), peer()),
-        made("inbound counted", 2, 1500, enrolled(&small, &listed), [peer(), from_counting_peer()].concat()),
-        made("inbound both ways", 3, 400, agreed(&small, &listed), [peer(), goes_back(&listed)].concat()),
-        made("outbound", 4, 100, arrival(Flow::S2sOut, None), [from_caller(), any_time(&none)].concat()),
+        made("inbound in clear", 2, 3000, arrival(Flow::S2sIn, None), peer()),
+        made("inbound by TLS", 2, 3000, arrival(Flow::S2sIn, Some(facts()[0].clone())), peer()),
+        made("inbound counted", 2, 2500, enrolled(&small, &listed), [peer(), from_counting_peer()].concat()),
+        made("inbound both ways", 3, 1500, agreed(&small, &listed), [peer(), goes_back(&listed)].concat()),
+        made(
+            "inbound both ways counted",
+            3,
+            1500,
+            both_ways_counted(&small, &listed),
+            [
+                from_counting_peer(),
+                goes_back(&listed),
+                gone_on(),
+                from_backend(far2),
+                beside(far2),
+                any_time(&none),
+            ]
+            .concat(),
+        ),
+        made("inbound looked up", 2, 5000, looked_up(&small), [peer(), published()].concat()),
+        made(
+            "outbound",
+            4,
+            200,
+            arrival(Flow::S2sOut, None),
+            [from_caller(&moved), any_time(&none)].concat(),
+        ),
         made(
             "courier of a backend",
             2,
-            3000,
+            9000,
             courier(hall, friend, Load::Own),
             [from_world(far1), from_world(far2), queue(Load::Own, hall, friend), alive()].concat(),
         ),
         made(
             "courier whose peer counts",
             3,
-            8000,
+            11000,
             counted(&small, &listed, now),
             [
                 from_counter(far1),
@@ -102,14 +130,14 @@ pub fn uses() -> Vec<Use> {
         made(
             "courier both ways",
             2,
-            8000,
+            10000,
             called(&small, &listed, false),
             [from_world(far1), comes_back(far1), from_world(far2), queue(Load::Own, hall, friend)].concat(),
         ),
         made(
             "courier both ways whose peer counts",
             3,
-            300,
+            600,
             called(&small, &listed, true),
             [from_counter(far1), comes_back(far1), from_counter(far2), queue(Load::Own, hall, friend)]
                 .concat(),
@@ -117,28 +145,28 @@ pub fn uses() -> Vec<Use> {
         made(
             "courier of the gateway",
             2,
-            300,
+            400,
             courier(friend, hall, Load::Carried),
             [from_backend(far1), from_backend(far2), queue(Load::Carried, friend, hall)].concat(),
         ),
         made(
             "courier of reports",
             2,
-            1500,
+            1900,
             courier(friend, hall, Load::Report),
             [from_backend(far1), from_backend(far2), queue(Load::Report, friend, hall)].concat(),
         ),
         made(
             "verifier in the world",
             1,
-            100,
+            140,
             verifier(Facing::Public),
             [from_world(far1), any_time(&none)].concat(),
         ),
         made(
             "verifier inside",
             1,
-            5,
+            6,
             verifier(Facing::Backend),
             [from_backend(far1), any_time(&none)].concat(),
         ),
@@ -160,6 +188,31 @@ fn agreed(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
     stage.hears(NEAR, "<bidi xmlns='urn:xmpp:bidi'/>");
     admit(&mut stage, "friend.example", "hall.example");
     assert!(stage.has(|effect| matches!(effect, Effect::WayBack(_, true))));
+    stage.relay
+}
+
+/// A peer that has agreed to both ways, has its pair, and has us count.
+fn both_ways_counted(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
+    let mut home = Home::clone(home);
+    home.timeouts.resume = Duration::from_secs(60);
+    let mut stage = Stage::of((agreed(&Arc::new(home), policy), Vec::new()));
+    stage.wake(&header("friend.example", "hall.example"));
+    stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    assert!(stage.has(|effect| matches!(effect, Effect::Enlist(Some(_)))));
+    stage.relay
+}
+
+/// A peer that shows a certificate of nobody's: what its domain publishes about it is looked up (DNS-15).
+fn looked_up(small: &Arc<Home>) -> Relay {
+    let policy = policy(
+        Federation::Listed,
+        "version: v1\nrules:\n  - { name: ok, domains: [friend.example], identity: [dane, dialback] }\n",
+    );
+    let home = Home { dnssec: true, ..Home::clone(small) };
+    let shown = untrusted("hall.example", "nobody.example");
+    let mut stage = Stage::new(home, policy, Flow::S2sIn, Some(shown));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    assert!(stage.has(|effect| matches!(effect, Effect::Inquire(..))));
     stage.relay
 }
 
@@ -289,18 +342,88 @@ fn named(effects: &[Effect]) -> u32 {
     names.max().unwrap_or_default()
 }
 
+/// A word for each input, and all those words: whoever adds an input adds it here, and to a walk.
+macro_rules! words_of_inputs {
+    ($($word:ident),* $(,)?) => {
+        fn word(input: &Input) -> &'static str {
+            match input { $(Input::$word { .. } => stringify!($word),)* }
+        }
+
+        const WORDS: &[&str] = &[$(stringify!($word)),*];
+    };
+}
+
+words_of_inputs!(
+    Token,
+    Secured,
+    Connected,
+    Unreachable,
+    Gone,
+    Stalled,
+    Overflow,
+    Refused,
+    Queue,
+    Report,
+    Back,
+    Withdraw,
+    Yield,
+    Alive,
+    Serves,
+    Resumed,
+    GoneOn,
+    Forsaken,
+    Overtaken,
+    Settled,
+    Verified,
+    Inquired,
+    Vouched,
+    Tried,
+    Policy,
+    Retrusted,
+    Home,
+    Expired,
+    Drain,
+    Close,
+);
+
+/// What no list of inputs has: [`answered`] gives the first wherever it is asked for, and only a client's relay asks for the second.
+const ELSEWHERE: [&str; 2] = ["Serves", "Tried"];
+
+#[test]
+fn every_input_is_given_in_some_walk() {
+    let given: HashSet<_> = uses()
+        .iter()
+        .flat_map(|of| of.inputs.iter().map(|(_, input)| word(input)).collect::<Vec<_>>())
+        .collect();
+    for word in WORDS {
+        assert_ne!(given.contains(word), ELSEWHERE.contains(word), "{word}");
+    }
+    assert!(super::client::whole::is_given(|input| matches!(input, Input::Tried(_))));
+}
+
 /// Every input in every state that can be reached. Gives the number of states; none if there are more than the most.
 pub fn walk(of: &Use, mut look: impl FnMut(&Crossing<'_>)) -> Option<usize> {
     // Most edges lead to a state that was met already, which is found out at less cost than what it is walked as.
     let mut met = HashSet::from([hash(&of.start)]);
-    let mut seen: HashSet<u64> = essence(&of.start).into_iter().collect();
-    let mut open = VecDeque::from([of.start.clone()]);
-    while let Some(before) = open.pop_front() {
+    let mut seen: HashSet<(u64, usize)> =
+        essence(&of.start).map(|essence| (essence, 0)).into_iter().collect();
+    let mut open = VecDeque::from([(of.start.clone(), 0)]);
+    while let Some((before, home)) = open.pop_front() {
         for (side, input) in &of.inputs {
             // The pump gives no token of a side that is not read.
             if matches!(input, Input::Token(_)) && !before.wants_read(*side) {
                 continue;
             }
+            // Nor what goes back, where there is no room for it, or what went before may yet be asked for.
+            if matches!(input, Input::Back(..)) && (before.room_back() == Some(false) || before.holds_back())
+            {
+                continue;
+            }
+            // Its text does not tell in which home it is.
+            let home = match input {
+                Input::Home(home) => Arc::as_ptr(home) as usize,
+                _ => home,
+            };
             let mut after = before.clone();
             let at = match input {
                 Input::Expired => before.deadline().unwrap_or(of.now),
@@ -318,9 +441,11 @@ pub fn walk(of: &Use, mut look: impl FnMut(&Crossing<'_>)) -> Option<usize> {
             };
             // With one that has nothing left to do the pump ends.
             let mut is_new = |next: &Relay| {
-                met.insert(hash(next)) && essence(next).is_some_and(|essence| seen.insert(essence))
+                met.insert(hash(next)) && essence(next).is_some_and(|essence| seen.insert((essence, home)))
             };
-            open.extend(next.into_iter().filter(|next| !next.is_done() && is_new(next)));
+            open.extend(
+                next.into_iter().filter(|next| !next.is_done() && is_new(next)).map(|next| (next, home)),
+            );
         }
         if seen.len() > END {
             return None;

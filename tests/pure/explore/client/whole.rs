@@ -239,6 +239,11 @@ impl World {
     }
 }
 
+/// Whether such an input is given in the walk of some use.
+pub fn is_given(wanted: impl Fn(&Input) -> bool) -> bool {
+    World::new().uses().iter().any(|of| of.inputs.iter().any(|(_, input)| wanted(input)))
+}
+
 fn open(attrs: &str) -> String {
     format!("<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'{attrs}>")
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gatehouse::policy::Policy;
 use gatehouse::reason::Reason;
-use gatehouse::relay::{ClaimId, Input, Side};
+use gatehouse::relay::{ClaimId, Home, Input, Side};
+use gatehouse::stream::dane::{Dane, Usage};
+use gatehouse::stream::evidence::Evidence;
 use gatehouse::stream::{KeyAnswer, KeyCheck};
 use gatehouse::xml::Token;
 
@@ -71,6 +74,49 @@ pub fn from_counting_peer() -> Vec<(Side, Input)> {
     all(Side::Near, inputs)
 }
 
+/// A session broke whose peer had agreed to both ways: how much of what went back he had taken, or that nobody goes on with it.
+pub fn gone_on() -> Vec<(Side, Input)> {
+    all(Side::Near, [Input::GoneOn(0), Input::GoneOn(1), Input::Forsaken])
+}
+
+/// What comes from outside for the pair of a peer and the leg that it has: a report of the gateway's own, and a stanza that has no
+/// room there.
+pub fn beside(leg: Side) -> Vec<(Side, Input)> {
+    let (friend, stranger) =
+        (pair("friend.example", "hall.example"), pair("stranger.example", "hall.example"));
+    vec![
+        (Side::Near, Input::Report(friend, report("friend.example", "hall.example"))),
+        (Side::Near, Input::Report(stranger, report("stranger.example", "hall.example"))),
+        (leg, overflow("friend.example", "hall.example")),
+    ]
+}
+
+/// An error that this gateway has written.
+fn report(from: &str, to: &str) -> Bytes {
+    format!("<message from='a@{from}' to='b@{to}' id='1' type='error'>{GONE}</message>").into()
+}
+
+const GONE: &str = "<error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+
+/// A stanza that did not fit.
+pub fn overflow(from: &str, to: &str) -> Input {
+    Input::Overflow(format!("<message from='a@{from}' to='b@{to}' id='1'><body>x</body></message>").into())
+}
+
+/// What domains publish about the certificate of the near leg: one that is waited for, and one that is not.
+pub fn published() -> Vec<(Side, Input)> {
+    let found = |name: &str, dane| Input::Inquired(Evidence { dane, ..Evidence::none(domain(name)) });
+    let proven = Dane::Proven(Usage::DaneEe);
+    all(
+        Side::Near,
+        [
+            found("friend.example", proven),
+            found("friend.example", Dane::Unlisted),
+            found("stranger.example", proven),
+        ],
+    )
+}
+
 /// What strangers and peers do. What each machine counts by itself (attempts, questions, answers that nobody asked for) is
 /// in the machines' own graphs and not here, where it would only multiply.
 pub fn from_peer() -> Vec<(Side, Input)> {
@@ -108,8 +154,9 @@ fn greeting((from, to): (&str, &str)) -> Input {
     Input::Token(Token::Header(header.unwrap()))
 }
 
-/// What a backend does on the stream that it opened.
-pub fn from_caller() -> Vec<(Side, Input)> {
+/// What a backend does on the stream that it opened, and what comes from outside: couriers without room, reports, and another home, in
+/// which its domain is not served any more.
+pub fn from_caller(moved: &Arc<Home>) -> Vec<(Side, Input)> {
     let said = [
         "<db:result from='hall.example' to='friend.example'>k1</db:result>",
         "<db:result from='hall.example' to='stranger.example'>k1</db:result>",
@@ -128,6 +175,12 @@ pub fn from_caller() -> Vec<(Side, Input)> {
     let check =
         KeyCheck { pair: pair("friend.example", "hall.example"), stream: "i".into(), key: "k1".into() };
     inputs.extend([true, false].map(|known| Input::Vouched(check.clone(), known)));
+    inputs.push(overflow("hall.example", "friend.example"));
+    inputs.push(Input::Report(
+        pair("friend.example", "hall.example"),
+        report("friend.example", "hall.example"),
+    ));
+    inputs.push(Input::Home(Arc::clone(moved)));
     all(Side::Near, inputs)
 }
 
