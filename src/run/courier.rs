@@ -8,6 +8,7 @@
 //! becomes of the stanza ([`super::pump`]).
 
 mod back;
+mod living;
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 
 pub use self::back::{carry_on, open_back};
 
+use self::living::Living;
 use super::cargo::{Brought, Cargo, Hold, NotTaken};
 use super::inbox::Teller;
 use super::pump::Pump;
@@ -35,7 +37,7 @@ use crate::stream::Pair;
 /// Couriers under way.
 #[derive(Debug)]
 pub struct Couriers {
-    living: Mutex<HashMap<Key, Courier>>,
+    living: Mutex<Living>,
     /// Of bounces, by whom they go to.
     bounces: Throttle<(Domain, Box<[u8]>)>,
     hold: Arc<Hold>,
@@ -181,12 +183,9 @@ pub fn bring(
 /// The domain has shown itself: whoever calls there for one of ours does not wait for an attempt that hangs (CLS-07).
 pub fn alive(tools: &Tools, domain: &Domain) {
     let living = held(&tools.peering.couriers.living);
-    for hosted in tools.home.hosted.keys() {
-        let pair = Pair { sender: hosted.clone(), target: domain.clone() };
-        if let Some(courier) = living.get(&Key { pair, reports: false }) {
-            // Whoever cannot be told is at work.
-            let _told = courier.tell.tell(Order::Alive);
-        }
+    for (_, courier) in living.callers(domain).filter(|(sender, _)| tools.home.hosts(sender)) {
+        // Whoever cannot be told is at work.
+        let _told = courier.tell.tell(Order::Alive);
     }
 }
 
@@ -273,7 +272,7 @@ fn offer(metrics: &Metrics, cargo: Arc<Cargo>, load: Load, stanza: Bytes) -> Res
 
 fn start(
     tools: &Arc<Tools>,
-    living: &mut HashMap<Key, Courier>,
+    living: &mut Living,
     key: &Key,
     via: Option<Domain>,
     (first, brought): (VecDeque<(Load, Bytes)>, Brought),

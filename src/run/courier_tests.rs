@@ -1,9 +1,16 @@
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
+use crate::policy::Proxy;
+use crate::relay::{AddressChoice, Destination};
 use crate::run::tests::{Scripted, domain, tools};
+use crate::run::{
+    BoxIo, ConnectStep, Connection, Handshake, Outside, Progress, RemainingCandidates, Towards,
+};
+use crate::stream::{Certificate, evidence};
 
 fn pair(sender: &str) -> Pair {
     Pair { sender: domain(sender), target: domain("hall.example") }
@@ -236,4 +243,79 @@ async fn a_stop_ends_couriers_and_tells_what_they_held() {
     let lost: u32 =
         text.lines().find_map(|l| l.strip_prefix(lost)).unwrap_or_else(|| panic!("{text}")).parse().unwrap();
     assert!(lost >= 5, "{text}");
+}
+
+/// An outside in which no connection comes further than that, and each that is begun is counted.
+#[derive(Clone)]
+struct Stuck(ConnectStep, Arc<AtomicUsize>);
+
+impl Outside for Stuck {
+    fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake {
+        Scripted::default().secure_near(io, flow, named, peer)
+    }
+
+    fn secure_far(&self, io: BoxIo, towards: Towards) -> Handshake {
+        Scripted::default().secure_far(io, towards)
+    }
+
+    fn inquire(
+        &self,
+        pair: Pair,
+        shown: Certificate,
+        sought: evidence::Sought,
+        via: Option<Arc<Proxy>>,
+    ) -> Later<evidence::Evidence> {
+        Scripted::default().inquire(pair, shown, sought, via)
+    }
+
+    fn route(&self, _: &Destination, _: Option<Arc<Caller>>) -> Box<dyn RemainingCandidates> {
+        Box::new(self.clone())
+    }
+
+    fn look_anew(&self, _: &Domain) {}
+}
+
+impl RemainingCandidates for Stuck {
+    fn connect(self: Box<Self>, _: AddressChoice) -> Connection {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::pending())
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        let progress = Progress::default();
+        progress.at(self.0.clone());
+        Some(progress)
+    }
+}
+
+// CLS-07: a call that hangs is made anew when the domain has shown itself; whoever has not called yet keeps his place in the line. Who is
+// called is found whoever else lives.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_his_turn_keeps_it_when_the_domain_shows_itself() {
+    let hoster = "192.0.2.7:5269".parse().unwrap();
+    for (step, calls) in [
+        (ConnectStep::Waiting, 1),
+        (ConnectStep::LookingUp, 1),
+        (ConnectStep::InTurn(hoster), 1),
+        (ConnectStep::Calling(hoster, 0), 2),
+        (ConnectStep::Securing(hoster), 2),
+    ] {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let mut tools = Arc::into_inner(tools(Scripted::default())).unwrap();
+        tools.outside = Arc::new(Stuck(step.clone(), Arc::clone(&begun)));
+        let tools = Arc::new(tools);
+        let pair = |target: &str| Pair { sender: domain("hall.example"), target: domain(target) };
+        let stanza = "<message from='a@hall.example' to='b@friend.example' id='1'/>";
+        assert!(send(&tools, &pair("friend.example"), stanza.into()).is_ok());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        alive(&tools, &domain("other.example"));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(begun.load(Ordering::Relaxed), 1, "{step:?}");
+        alive(&tools, &domain("friend.example"));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(begun.load(Ordering::Relaxed), calls, "{step:?}");
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        tools.registry.emptied().await;
+        assert!(super::held(&tools.peering.couriers.living).is_empty(), "{step:?}");
+    }
 }

@@ -128,6 +128,11 @@ impl Leg {
         self.progress.as_ref().map(Progress::step)
     }
 
+    /// Whether its connection is yet to be called for.
+    pub(super) fn is_ahead_of_call(&self) -> bool {
+        self.step().is_some_and(|step| !step.is_call())
+    }
+
     /// That nobody waits any longer for the connection that is made.
     pub(super) fn given_up(&self) -> Option<Detail> {
         self.step().map(|step| Detail::new(Cause::TimedOut, step.to_string()))

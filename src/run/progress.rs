@@ -45,6 +45,14 @@ impl ConnectStep {
         }
     }
 
+    /// Whether anybody is called yet: what waits for its turn here hangs by nobody else's fault.
+    pub fn is_call(&self) -> bool {
+        match self {
+            Self::Waiting | Self::LookingUp | Self::InTurn(_) => false,
+            Self::Calling(..) | Self::Securing(_) => true,
+        }
+    }
+
     /// The address that is called.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {

@@ -31,6 +31,8 @@ impl Pump {
                     let (pair, stanza) = *report;
                     self.step(Side::Near, Input::Report(pair, stanza));
                 }
+                // Whoever is still to call will find it there. Begun anew, he would stand at the end of the line once more.
+                Order::Alive if self.legs.fars.values().any(|far| far.leg.is_ahead_of_call()) => {}
                 Order::Alive => self.step(Side::Near, Input::Alive),
                 Order::Yield => self.step(Side::Near, Input::Yield),
                 Order::GiveWay(id) => self.step(Side::Far(id), Input::Yield),
