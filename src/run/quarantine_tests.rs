@@ -210,6 +210,14 @@ fn the_table_has_an_end_and_a_flood_is_no_way_around() {
     assert!(book.decide("another.com", Disposition::Approved, 7).unwrap_err().contains("rule"));
 }
 
+/// Two that share a store.
+fn two_nodes() -> (Book, Book) {
+    let (one, two) = (Book::default(), Book::default());
+    one.call("one");
+    two.call("two");
+    (one, two)
+}
+
 /// Both have told each other through the store.
 fn meet(book: &Book, store: &mut BTreeMap<String, String>) -> Exchanged {
     let outcome = book.exchange(store);
@@ -221,10 +229,7 @@ fn meet(book: &Book, store: &mut BTreeMap<String, String>) -> Exchanged {
 // POL-24: what two nodes take at one moment, before either hears of the other, counts for both as soon as they hear it.
 #[test]
 fn what_nodes_take_at_the_same_moment_is_counted_by_both() {
-    let (one, two, bounds) = (Book::default(), Book::default(), bounds(20, None));
-    one.call("one");
-    two.call("two");
-    let mut store = BTreeMap::new();
+    let ((one, two), mut store, bounds) = (two_nodes(), BTreeMap::new(), bounds(20, None));
     let now = one.now();
     let sends = |book: &Book| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
     for _ in 0..3 {
@@ -250,10 +255,7 @@ fn what_nodes_take_at_the_same_moment_is_counted_by_both() {
 // CLU-06.
 #[test]
 fn nodes_count_together_and_the_later_decision_holds() {
-    let (one, two, bounds) = (Book::default(), Book::default(), bounds(20, None));
-    one.call("one");
-    two.call("two");
-    let mut store = BTreeMap::new();
+    let ((one, two), mut store, bounds) = (two_nodes(), BTreeMap::new(), bounds(20, None));
     let now = one.now();
     let sends = |book: &Book| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
     assert!(sends(&one));
