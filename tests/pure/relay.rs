@@ -1268,7 +1268,8 @@ fn what_a_backend_sends_from_nobody_is_told_to_the_server_itself() {
                 let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
                 stage.hears(NEAR, &format!("<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams'{head} to='friend.example' version='1.0'>"));
                 stage.hears(NEAR, claims);
-                (stage.handed(), stage.said(NEAR));
+                stage.handed();
+                stage.said(NEAR);
                 stage.hears(
                     NEAR,
                     &format!("<{kind}{extra} id='1' {sender} to='r@friend.example'>{inside}</{kind}>"),
