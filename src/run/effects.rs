@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::courier::{self, Couriers};
 use super::leg::Leg;
-use super::pump::{Awaited, Far, Pump, Sending, introduced, is_against};
+use super::pump::{Awaited, Ends, Far, Pump, Sending, is_against};
 use super::told::Surroundings;
 use super::verifier::{self, VerifyRequest};
 use super::{STARTTLS_SPACE, now, strays};
@@ -346,7 +346,9 @@ impl Pump {
     }
 
     fn connect(&mut self, id: FarId, destination: Destination) {
-        let caller = introduced::introduced(self, id, &destination);
+        let ends = Ends { relay: &self.relay, meta: &self.meta, legs: &self.legs };
+        let brought = || self.carriage.cargo()?.brought().latest().cloned();
+        let caller = ends.introduced(id, &destination, brought);
         let pair = self.relay.speaks_for(id).cloned();
         let place = self.place_behind(id, &destination);
         let (outside, limits) = (&*self.tools.outside, &self.tools.home.limits);

@@ -31,7 +31,7 @@ mod carriage;
 mod charges;
 mod far;
 mod fars;
-pub(super) mod introduced;
+mod introduced;
 mod knock;
 mod legs;
 mod mail;
@@ -52,6 +52,7 @@ pub(super) use self::back::{Backs, is_against};
 use self::carriage::Carriage;
 use self::charges::Charges;
 pub(super) use self::far::{Awaited, Far, Sending};
+pub(super) use self::introduced::Ends;
 pub(super) use self::legs::Legs;
 use self::mail::Mail;
 use self::places::Places;
@@ -323,7 +324,8 @@ impl Pump {
     pub(super) fn carry_on(&mut self, pair: Pair, stanza: Bytes) {
         // What comes back over a courier's leg is of one pair.
         let alone = self.charges.pairs() == 1 || self.legs.near.is_none();
-        let caller = introduced::brings(self, &pair);
+        let ends = Ends { relay: &self.relay, meta: &self.meta, legs: &self.legs };
+        let caller = ends.brings(&pair, &mut self.charges);
         match self.carriage.carry(&self.tools, (pair, &caller), alone, stanza) {
             Ok(Some(cargo)) => self.settling.carries(&cargo),
             Ok(None) => {}

@@ -61,7 +61,7 @@ impl Carriage {
     }
 
     /// What a courier carries.
-    pub(super) fn cargo(&self) -> Option<&Arc<Cargo>> {
+    pub(in crate::run) fn cargo(&self) -> Option<&Arc<Cargo>> {
         self.cargo.as_ref()
     }
 
