@@ -11,7 +11,7 @@ use super::secrets::Secrets;
 use super::{Acceptors, StartFault, boot, wall};
 use crate::config::settings::Settings;
 use crate::dns::{self, Resolver};
-use crate::limit::{Handshakes, Logins, Proven, Rates, Senders, Strangers, Streams};
+use crate::limit::Handshakes;
 use crate::metrics::Metrics;
 use crate::policy::{Finding, Place, Policy};
 use crate::run::audit::Audit;
@@ -22,7 +22,7 @@ use crate::run::observe::Observe;
 use crate::run::posh::Files;
 use crate::run::registry::Registry;
 use crate::run::world::{self, World};
-use crate::run::{Bounds, Outside, Peering, Tools, now};
+use crate::run::{Outside, Peering, Tools, now};
 use crate::tls::Connector;
 
 /// What relays lean on, and what it was made of.
@@ -61,7 +61,7 @@ impl Engine {
             home: Arc::new(parts::home(&settings, secrets.keyrings(wall::clock()))),
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Registry::new(policy, settings.timeouts.dialback, boot()?),
-            bounds: bounds(&settings, common.as_ref(), handshakes),
+            bounds: parts::bounds(&settings, common.as_ref(), handshakes),
             peering: Peering {
                 verifier: Arc::default(),
                 strays: Arc::default(),
@@ -110,7 +110,8 @@ impl Engine {
             params if params == parts::circuits(last) => Arc::clone(&old.peering.circuits),
             params => Circuits::new(params, Arc::clone(old.observe.metrics())),
         };
-        let bounds = bounds_after(&old.bounds, (last, self.common.as_ref()), (&settings, common.as_ref()));
+        let bounds =
+            parts::bounds_after(&old.bounds, (last, self.common.as_ref()), (&settings, common.as_ref()));
         let params = outside(&settings, acceptors, &resolver, (&bounds.handshakes, &circuits), &old.observe);
         old.peering.couriers.resize(parts::engine(&settings).inside_octets);
         let world = Arc::new(self.world.followed_by(params));
@@ -144,76 +145,9 @@ fn common(settings: &Settings, secrets: &Secrets) -> Option<[u8; 32]> {
     settings.cluster.as_ref().and_then(|_| secrets.for_counts())
 }
 
-/// What is counted against whom, from the beginning.
-fn bounds(settings: &Settings, common: Option<&[u8; 32]>, handshakes: Arc<Handshakes>) -> Bounds {
-    let callbacks = Arc::default();
-    Bounds {
-        rates: Arc::new(Rates::new(parts::rates(settings))),
-        senders: senders(settings, common),
-        quarantine: Arc::default(),
-        streams: Streams::new(),
-        handshakes,
-        strangers: Strangers::new(parts::strangers(settings), Arc::clone(&callbacks)),
-        proven: Proven::new(parts::proven(settings)),
-        callbacks,
-        logins: Arc::new(Logins::new(parts::logins(settings))),
-        registrations: Arc::new(parts::registrations(settings)),
-    }
-}
-
-/// The same after a reload: what was counted by the same parameters, and among the same nodes, goes on.
-fn bounds_after(
-    old: &Bounds,
-    (last, shared): (&Settings, Option<&[u8; 32]>),
-    (settings, common): (&Settings, Option<&[u8; 32]>),
-) -> Bounds {
-    let (rate, patience) = (settings.limits.tls_handshakes, settings.timeouts.tls);
-    Bounds {
-        rates: match parts::rates(settings) == parts::rates(last) {
-            true => Arc::clone(&old.rates),
-            false => Arc::new(Rates::new(parts::rates(settings))),
-        },
-        senders: match common == shared && parts::senders(settings) == parts::senders(last) {
-            true => Arc::clone(&old.senders),
-            false => senders(settings, common),
-        },
-        quarantine: Arc::clone(&old.quarantine),
-        streams: Arc::clone(&old.streams),
-        handshakes: match (rate, patience) == (last.limits.tls_handshakes, last.timeouts.tls) {
-            true => Arc::clone(&old.handshakes),
-            false => Arc::new(parts::handshakes(settings)),
-        },
-        strangers: match parts::strangers(settings) == parts::strangers(last) {
-            true => Arc::clone(&old.strangers),
-            false => Strangers::new(parts::strangers(settings), Arc::clone(&old.callbacks)),
-        },
-        proven: match parts::proven(settings) == parts::proven(last) {
-            true => Arc::clone(&old.proven),
-            false => Proven::new(parts::proven(settings)),
-        },
-        callbacks: Arc::clone(&old.callbacks),
-        logins: match parts::logins(settings) == parts::logins(last) {
-            true => Arc::clone(&old.logins),
-            false => Arc::new(Logins::new(parts::logins(settings))),
-        },
-        registrations: match settings.limits.registrations == last.limits.registrations {
-            true => Arc::clone(&old.registrations),
-            false => Arc::new(parts::registrations(settings)),
-        },
-    }
-}
-
 /// Streams of ours to the servers behind.
 fn backends(settings: &Settings, before: &Backends, observe: &Observe) -> Arc<Backends> {
     Arc::new(Backends::new(&parts::streams_behind(settings), before, observe.metrics()))
-}
-
-fn senders(settings: &Settings, common: Option<&[u8; 32]>) -> Arc<Senders> {
-    let params = parts::senders(settings);
-    Arc::new(match common {
-        Some(secret) => Senders::among(params, secret, now()),
-        None => Senders::new(params, now()),
-    })
 }
 
 fn resolver(settings: &Settings, asked: &dns::Params) -> Result<Arc<Resolver>, Finding> {

@@ -11,11 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::limits::{
-    arrivals, arrivals_inside, arrivals_of_clients, circuits, engine, handshakes, logins, proven, rates,
-    registrations, senders, strangers,
+    arrivals, arrivals_inside, arrivals_of_clients, bounds, bounds_after, circuits, engine, handshakes,
 };
+use self::limits::{stream_limits, stream_timeouts};
 use super::trust::{finding, trust};
-use crate::config::limits::{Limits, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, Http, OnFull, ProxyVersion, RouteTls, Settings,
     Target,
@@ -23,11 +22,11 @@ use crate::config::settings::{
 use crate::dns::{self, DialGuard, TlsMode, steer};
 use crate::jid::Domain;
 use crate::policy::{Finding, Networks, Place};
-use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
+use crate::relay::plan::{self, Home, KeysBy};
 use crate::run::{ways, world};
 use crate::stream::Keyrings;
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
-use crate::{net, run, xml};
+use crate::{net, run};
 
 /// What the settings ask for and this version does not do: better refused plainly than left out in silence.
 pub fn refused(settings: &Settings) -> Vec<Finding> {
@@ -141,78 +140,6 @@ pub fn audit(audit: &Audit) -> run::audit::Params {
         file: audit.file.clone(),
         refuse: audit.on_full == OnFull::Refuse,
         rotate_at: audit.rotate_at,
-    }
-}
-
-// What no key of the configuration sets is named one by one: a limit that is not wired does not compile.
-fn stream_limits(limits: &Limits) -> StreamLimits {
-    let fixed = StreamLimits::default();
-    let proven = xml::Limits {
-        header: size(limits.header),
-        element: size(limits.stanza),
-        depth: count(limits.depth),
-        attributes: count(limits.attrs),
-        declarations: count(limits.nsdecl),
-        name: size(limits.name),
-        value: size(limits.attr_value),
-        nodes: count(limits.nodes),
-        bindings: count(limits.bindings),
-        grown: size(limits.grown),
-        skip: size(limits.skip),
-        namespace_name: fixed.proven.namespace_name,
-        inside: false,
-    };
-    let inside = xml::Limits {
-        element: size(limits.inside_stanza),
-        depth: count(limits.inside_depth),
-        attributes: count(limits.inside_attrs),
-        declarations: count(limits.inside_nsdecl),
-        bindings: count(limits.inside_bindings),
-        value: size(limits.inside_attr_value),
-        nodes: count(limits.inside_nodes),
-        header: size(limits.header),
-        name: size(limits.name),
-        skip: size(limits.skip),
-        namespace_name: fixed.inside.namespace_name,
-        grown: fixed.inside.grown,
-        inside: true,
-    };
-    StreamLimits {
-        before_proof: xml::Limits { element: size(limits.preauth_element), skip: 0, ..proven.clone() },
-        proven,
-        inside,
-        pairs: count(limits.pairs),
-        pending: count(limits.pending_per_stream),
-        sasl_attempts: u8::try_from(limits.sasl_attempts).unwrap_or(u8::MAX),
-        queue_stanzas: count(limits.queue_stanzas),
-        queue_octets: size(limits.queue_octets),
-        unacked_stanzas: count(limits.unacked_stanzas),
-        unacked_octets: size(limits.unacked_octets),
-        sessions: count(limits.sessions),
-        inside_queue: size(limits.inside_queue),
-        inside_pairs: count(limits.inside_pairs),
-        inside_pending: count(limits.inside_pending),
-        binds: fixed.binds,
-        questions: fixed.questions,
-        refusals: fixed.refusals,
-    }
-}
-
-fn stream_timeouts(times: &Timeouts) -> plan::Timeouts {
-    let fixed = plan::Timeouts::default();
-    plan::Timeouts {
-        header: times.header,
-        tls: times.tls,
-        unauth: times.unauth,
-        dialback: times.dialback,
-        queue: times.queue,
-        close: times.close,
-        acknowledgement: times.acknowledgement,
-        resume: times.resume,
-        idle: times.idle_s2s,
-        verify_idle: times.verify_idle,
-        courier: fixed.courier,
-        report: fixed.report,
     }
 }
 
@@ -431,35 +358,4 @@ fn count(n: u32) -> usize {
 
 fn size(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // A default stands in the table of the configuration; what tests and tools take for it without a file is the same.
-    #[test]
-    fn what_parts_hold_by_themselves_is_what_the_table_says() {
-        let same = |by_table: &dyn std::fmt::Debug, by_itself: &dyn std::fmt::Debug| {
-            assert_eq!(format!("{by_table:?}"), format!("{by_itself:?}"));
-        };
-        same(&stream_limits(&Limits::default()), &StreamLimits::default());
-        same(&stream_timeouts(&Timeouts::default()), &plan::Timeouts::default());
-        let (times, dialling) = (Timeouts::default(), net::connect::Params::default());
-        same(&(times.connect, times.connect_total), &(dialling.each, dialling.total));
-        let resolving = dns::Params::default();
-        same(&(times.dns, times.dns_total), &(resolving.each, resolving.total));
-        let (_folder, settings) =
-            crate::gateway::tests::world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
-        let settings = settings.unwrap();
-        same(&settings.limits, &Limits::default());
-        same(&resolver(&settings, Vec::new()).places, &resolving.places);
-        same(&engine(&settings), &run::Params::default());
-        same(&arrivals(&settings), &crate::limit::Params::default());
-        same(&proven(&settings), &crate::limit::ProvenParams::default());
-        same(&strangers(&settings), &crate::limit::Room::default());
-        same(&senders(&settings), &crate::limit::SenderParams::default());
-        same(&logins(&settings), &crate::limit::LoginParams::default());
-        same(&circuits(&settings), &run::circuit::Params::default());
-    }
 }

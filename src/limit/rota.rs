@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::jid::Domain;
+use crate::relay::fixed;
 
 /// How many seats there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct RotaParams {
 
 impl Default for RotaParams {
     fn default() -> Self {
-        Self { most: 500, setups: 8, stay: Duration::from_secs(1) }
+        Self { most: fixed::SEATS, setups: fixed::SEATS_SETTING_UP, stay: fixed::SEAT_STAY }
     }
 }
 

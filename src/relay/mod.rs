@@ -21,6 +21,7 @@ mod contract;
 mod courier;
 mod event;
 mod far;
+pub mod fixed;
 mod inbound;
 mod incoming;
 mod judge;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::fixed;
 use crate::jid::Domain;
 use crate::policy::Networks;
 use crate::reason::{Direction, Facing, Flow, Reason};
@@ -148,9 +149,9 @@ impl Default for StreamLimits {
             pairs: 50,
             pending: 10,
             sasl_attempts: 3,
-            binds: 5,
-            questions: 256,
-            refusals: 100,
+            binds: fixed::BINDS,
+            questions: fixed::QUESTIONS,
+            refusals: fixed::REFUSALS,
             queue_stanzas: 100,
             queue_octets: 1 << 20,
             unacked_stanzas: 1000,
@@ -186,8 +187,7 @@ pub struct Timeouts {
     pub idle: Duration,
     /// T-verify-idle: after the last answer on a stream that only asked about keys.
     pub verify_idle: Duration,
-    /// How long a courier waits for more before it closes. What it carries comes in bursts, when a leg breaks: no key of
-    /// the configuration, since nobody would know what to write.
+    /// How long a courier waits for more before it closes.
     pub courier: Duration,
     /// How long a report stream waits for more, and a backend's own stream for which no far leg stands (DB-69).
     pub report: Duration,
@@ -206,8 +206,8 @@ impl Default for Timeouts {
             resume: Duration::from_secs(120),
             idle: Duration::from_secs(30 * 60),
             verify_idle: Duration::from_secs(5),
-            courier: Duration::from_secs(10),
-            report: Duration::from_secs(60),
+            courier: fixed::COURIER,
+            report: fixed::REPORT,
         }
     }
 }

@@ -67,7 +67,7 @@ use crate::net::proxy;
 use crate::policy::Proxy;
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
-use crate::relay::{AddressChoice, Destination};
+use crate::relay::{AddressChoice, Destination, fixed};
 use crate::stream::dane::Published;
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::{Certificate, Pair, Secured};
@@ -209,7 +209,7 @@ impl Default for Params {
             keepalive: Duration::from_secs(300),
             unproven_octets: 64 * 1024,
             verifications: TurnParams::default(),
-            couriers: 256,
+            couriers: fixed::COURIERS,
             inside_octets: 256 << 20,
         }
     }

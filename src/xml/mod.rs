@@ -41,6 +41,9 @@ pub use tree::{Element, Node};
 pub use violation::{Rule, Violation};
 pub use write::{CLOSE, escape_attr, escape_text};
 
+/// Octets of a namespace name, before a proof and behind it, on either side: no key of the configuration sets it.
+pub const NAMESPACE_NAME: usize = 1024;
+
 /// Budgets for one stream in one direction (requirements, section 0.2). Octets are counted as received.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
@@ -84,7 +87,7 @@ impl Default for Limits {
             bindings: 128,
             name: 256,
             value: 8192,
-            namespace_name: 1024,
+            namespace_name: NAMESPACE_NAME,
             nodes: 8192,
             grown: 1024 * 1024,
             skip: 16 * 1024 * 1024,
@@ -96,7 +99,42 @@ impl Default for Limits {
 impl Limits {
     /// The budgets before proof (LIM-02).
     pub fn before_proof() -> Self {
-        Self { element: 16 * 1024, skip: 0, ..Self::default() }
+        Self::default().unproven(16 * 1024)
+    }
+
+    /// What of these budgets holds before proof: an element has so many octets, and one that is refused ends the stream.
+    #[must_use]
+    pub fn unproven(self, element: usize) -> Self {
+        let Self {
+            header,
+            element: _,
+            depth,
+            attributes,
+            declarations,
+            bindings,
+            name,
+            value,
+            namespace_name,
+            nodes,
+            grown,
+            skip: _,
+            inside,
+        } = self;
+        Self {
+            header,
+            element,
+            depth,
+            attributes,
+            declarations,
+            bindings,
+            name,
+            value,
+            namespace_name,
+            nodes,
+            grown,
+            skip: 0,
+            inside,
+        }
     }
 
     /// No ceilings at all, for octets that are bounded already: what we write ourselves, and what was read whole.
@@ -130,7 +168,7 @@ impl Limits {
             bindings: 512,
             name: 256,
             value: 1024 * 1024,
-            namespace_name: 1024,
+            namespace_name: NAMESPACE_NAME,
             nodes: 200_000,
             grown: usize::MAX,
             skip: 16 * 1024 * 1024,
