@@ -4,8 +4,9 @@
 #![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 use crate::sockets;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::pki::{Authority, Leaf, leaf_params, raw_names, xmpp};
@@ -22,6 +23,8 @@ use rustls::client::Resumption;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::sockets::HALL;
 
@@ -364,4 +367,63 @@ async fn a_resumed_tls_session_is_judged_again() {
     door.world.gate.reload().await.unwrap();
     assert!(door.login_by("juliet", Arc::clone(&tls)).await.is_err());
     door.record(|r| r["cause"] == "revoked" && r["reason"] == "client-certificate-untrusted").await;
+}
+
+/// Takes the PROXY header off what comes for the server behind, and keeps what stands behind its first sixteen octets.
+async fn headers(door: &Door) -> Arc<Mutex<Vec<Vec<u8>>>> {
+    let (to, seen) = (door.world.legacy.c2s, Arc::new(Mutex::new(Vec::new())));
+    let listener = TcpListener::bind(SocketAddr::new(to.ip(), 0)).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let kept = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let kept = Arc::clone(&kept);
+            tokio::spawn(async move {
+                let mut first = [0; 16];
+                from.read_exact(&mut first).await.ok()?;
+                let mut rest = vec![0; usize::from(u16::from_be_bytes([first[14], first[15]]))];
+                from.read_exact(&mut rest).await.ok()?;
+                kept.lock().unwrap().push(rest);
+                let mut on = TcpStream::connect(to).await.ok()?;
+                tokio::io::copy_bidirectional(&mut from, &mut on).await.ok()
+            });
+        }
+    });
+    let text = std::fs::read_to_string(&door.world.config).unwrap();
+    let usual = format!("c2s: [\"{to}\"]");
+    assert!(text.contains(&usual), "{text}");
+    let told = format!("c2s: [\"{at}\"], proxy-protocol: v2");
+    std::fs::write(&door.world.config, text.replace(&usual, &told)).unwrap();
+    door.world.gate.reload().await.unwrap();
+    seen
+}
+
+/// What a header says of the client's TLS: the flags, and 0 where a certificate was verified (PROXY protocol 2.2.6).
+fn of_tls(header: &[u8]) -> Option<(u8, u32)> {
+    // Behind two addresses and ports.
+    let mut rest = header.get(12..)?;
+    while let [kind, high, low, more @ ..] = rest {
+        let (value, behind) = more.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+        if *kind == 0x20 {
+            return Some((value[0], u32::from_be_bytes(value[1..5].try_into().unwrap())));
+        }
+        rest = behind;
+    }
+    None
+}
+
+// C2S-15: "facts travel in PROXY v2 TLVs where switched on": whether the client showed a certificate, and it holds.
+#[tokio::test]
+async fn the_server_behind_is_told_whether_a_certificate_was_shown() {
+    let door = Door::of("request", "").await;
+    let seen = headers(&door).await;
+    let leaf = door.of_juliet(7);
+    for (leaf, told) in [(Some(&leaf), (0x07, 0)), (None, (0x01, 1))] {
+        seen.lock().unwrap().clear();
+        let juliet = door.login("juliet", leaf).await.unwrap();
+        let headers = seen.lock().unwrap().clone();
+        let found: Vec<_> = headers.iter().filter_map(|header| of_tls(header)).collect();
+        assert_eq!(found, [told], "{headers:?}");
+        drop(juliet);
+    }
 }
