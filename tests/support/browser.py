@@ -30,6 +30,8 @@ def browser(size):
     width, height = sizes[size]
     options.add_experimental_option("mobileEmulation", {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1.0, "touch": False}})
     driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    # The rules of axe-core take long on a busy machine; 30 s are the default.
+    driver.set_script_timeout(120)
     driver.set_page_load_timeout(60)
     return driver
 
