@@ -18,7 +18,7 @@ use siphasher::sip::SipHasher13;
 use super::held;
 
 /// By what digests are made.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Keyed([u8; 16]);
 
 impl std::fmt::Debug for Keyed {
