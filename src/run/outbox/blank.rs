@@ -54,17 +54,21 @@ impl Blank {
     }
 }
 
-/// How many octets more the tags of a stanza in canonical form may lack (there is no `>` but at their ends): as many as came before
-/// the last one of a tag, less what follows upon it.
+/// How many octets more the tags of a stanza in canonical form may lack (there is no `<` but at their beginnings, and no `>` but at their
+/// ends): as many as came before the last one of a tag, less what follows upon it. So only one lacks any that is longer than all behind
+/// it. It covers then what stands as far before a tag that follows as that is from the end, or is longer yet: the few tags there are all
+/// that need be looked at.
+///
+/// **What it buys.** Where each tag was looked at this took a twentieth of the mix in large records: row `mix` of
+/// `cargo bench --bench load`.
 fn lacking(stanza: &[u8]) -> usize {
     let mut most = 0;
-    let mut rest = stanza;
-    while let Some(begin) = memchr::memchr(b'<', rest) {
-        rest = rest.get(begin..).unwrap_or_default();
+    let mut place = stanza.len().checked_sub(1);
+    while let Some(begin) = place.and_then(|at| memchr::memrchr(b'<', stanza.get(..=at)?)) {
+        let rest = stanza.get(begin..).unwrap_or_default();
         let length = memchr::memchr(b'>', rest).map_or(rest.len(), |end| end + 1);
-        let after = rest.len() - length;
-        most = most.max(length.saturating_sub(after));
-        rest = rest.get(length..).unwrap_or_default();
+        most = most.max(length.saturating_sub(rest.len() - length));
+        place = begin.checked_sub(rest.len());
     }
     most
 }
@@ -173,5 +177,35 @@ mod tests {
         assert_eq!(lacking(message(0, 200_000).as_bytes()), "</message>".len());
         assert_eq!(lacking(b"<presence/>"), "<presence/>".len());
         assert_eq!(lacking(b"no tag"), 0);
+        assert_eq!(lacking(b""), 0);
+    }
+
+    // Wherever a long tag stands among short ones, and whatever text is between them.
+    #[test]
+    fn no_tag_that_lacks_anything_is_passed_over() {
+        let by_each = |stanza: &str| {
+            let ends = stanza.match_indices('<').map(|(begin, _)| {
+                let rest = &stanza[begin..];
+                let length = rest.find('>').map_or(rest.len(), |end| end + 1);
+                length.saturating_sub(rest.len() - length)
+            });
+            ends.max().unwrap_or_default()
+        };
+        let mut lacked = 0;
+        for count in 0..12 {
+            for long in 0..=count {
+                for (tag, text) in [(3, 0), (3, 1), (3, 90), (40, 0), (40, 7), (90, 3), (300, 0), (1000, 200)]
+                {
+                    let parts = (0..=count).map(|n| {
+                        let length = if n == long { tag } else { 1 + (n * 7) % 5 };
+                        format!("<{}>{}", "a".repeat(length), "t".repeat((n * 11) % (text + 1)))
+                    });
+                    let stanza = parts.collect::<String>();
+                    assert_eq!(lacking(stanza.as_bytes()), by_each(&stanza), "{stanza}");
+                    lacked += usize::from(lacking(stanza.as_bytes()) > 10);
+                }
+            }
+        }
+        assert!(lacked > 100, "{lacked}");
     }
 }
