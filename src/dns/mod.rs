@@ -5,6 +5,7 @@
 //! server cannot be built.
 
 mod addresses;
+mod denial;
 mod gates;
 pub mod guard;
 mod home;

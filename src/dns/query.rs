@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::dnssec::{Proof, TrustAnchors};
-use hickory_proto::op::{DnsRequestOptions, Message, Query, ResponseCode};
+use hickory_proto::op::{DnsRequestOptions, DnsResponse, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
@@ -22,6 +22,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use tokio::time::timeout;
 
+use crate::dns::denial;
 use crate::dns::work::{Paid, Purse};
 
 /// The servers to ask, and whom their answers are believed by.
@@ -158,7 +159,7 @@ impl Asker {
     }
 
     async fn once(&self, name: Name, kind: RecordType) -> Result<Answers, QueryFault> {
-        let query = Query::query(name, kind);
+        let query = Query::query(name.clone(), kind);
         let mut options = DnsRequestOptions::default();
         let response = match &self.signatures {
             Signatures::Unread => timeout(self.each, self.pool.lookup(query, options).first_answer()).await,
@@ -172,23 +173,35 @@ impl Asker {
             }
         };
         let response = response.map_err(|_| QueryFault::Timeout)?;
+        let is_read = matches!(self.signatures, Signatures::Read(..));
         match response {
-            Ok(response) => {
-                let response = DnsError::from_response(response);
-                match response {
-                    Ok(response) => {
-                        let message = response.into_message();
-                        let secure = self.signed(&message)?;
-                        let records = message.answers;
-                        Ok(Answers { records, negative_ttl: NEGATIVE_TTL, gone: false, secure })
-                    }
-                    Err(error) => absent(error),
-                }
+            Ok(response) if is_read && !denial::is_enough(&name, kind, &response) => Err(QueryFault::Bogus),
+            Ok(response) => self.answers(response),
+            Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Bogus, .. }))
+                if denial::is_proven(&name, kind, &response) =>
+            {
+                self.answers(*response)
+            }
+            // An answer of which it is not proven that it had to come from a wildcard (RFC 9276 3.2).
+            Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. }))
+                if denial::is_answer(&name, kind, &response) =>
+            {
+                Ok(Answers { secure: false, ..self.answers(*response)? })
             }
             Err(NetError::Dns(error)) => absent(error),
             Err(NetError::Timeout) => Err(QueryFault::Timeout),
             Err(_) => Err(QueryFault::Failed),
         }
+    }
+
+    /// What a message brings whose proofs are in order.
+    fn answers(&self, response: DnsResponse) -> Result<Answers, QueryFault> {
+        let message = match DnsError::from_response(response) {
+            Ok(response) => response.into_message(),
+            Err(error) => return absent(error),
+        };
+        let secure = self.signed(&message)?;
+        Ok(Answers { records: message.answers, negative_ttl: NEGATIVE_TTL, gone: false, secure })
     }
 }
 

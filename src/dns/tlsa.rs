@@ -36,13 +36,24 @@ pub(super) async fn found(asker: &Asker, host: &Name, port: u16) -> Result<(Name
         let name = Name::from_ascii(format!("_{port}._tcp.{}.", host.trim_end_matches('.')));
         asker.ask(name.map_err(|_| QueryFault::Failed)?, RecordType::TLSA).await
     };
-    if let Some(whole) = whole(asker, host).await? {
-        let found = ask(&whole).await?;
-        if found.secure && !found.records.is_empty() {
-            return Ok((whole, found));
+    let mut failed = None;
+    match whole(asker, host).await {
+        Ok(Some(whole)) => {
+            let found = ask(&whole).await?;
+            if found.secure && !found.records.is_empty() {
+                return Ok((whole, found));
+            }
         }
+        Ok(None) => {}
+        // Below a DNAME some resolvers have no answer to this question. What stands at the name itself counts all the same; that
+        // nothing does, may be for want of what was kept back.
+        Err(fault) => failed = Some(fault),
     }
-    Ok((host.clone(), ask(host).await?))
+    let found = ask(host).await?;
+    match failed {
+        Some(fault) if !found.secure || found.records.is_empty() => Err(fault),
+        _ => Ok((host.clone(), found)),
+    }
 }
 
 /// What a record associates; none within, if it cannot be used (RFC 7671 4).
@@ -72,7 +83,7 @@ async fn whole(asker: &Asker, host: &Name) -> Result<Option<Name>, QueryFault> {
     Err(QueryFault::Failed)
 }
 
-/// TLSA records that are looked at.
-const MAX_ASSOCIATIONS: usize = 16;
+/// TLSA records that are looked at: more than anybody publishes, for which of them come first is left to chance.
+const MAX_ASSOCIATIONS: usize = 128;
 /// DNS-04.
 const MAX_CNAMES: usize = 8;

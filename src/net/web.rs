@@ -47,15 +47,47 @@ impl Url {
         Ok(Self { port, authority: authority.as_str().to_owned(), path: path.to_owned(), host })
     }
 
-    /// Where a redirect of this place leads: an absolute URL, or an absolute path of the same host.
+    /// Where a redirect of this place leads (RFC 9110 10.2.2): an absolute URL, one without its scheme, or a path, absolute or beside this one.
     ///
     /// # Errors
     /// What is wrong with it, in words.
     pub fn follow(&self, location: &str) -> Result<Self, &'static str> {
-        match location.starts_with('/') && !location.starts_with("//") {
-            true => Self::parse(&format!("https://{}{location}", self.authority)),
-            false => Self::parse(location),
+        if location.starts_with("//") {
+            return Self::parse(&format!("https:{location}"));
         }
+        if location.starts_with('/') {
+            return Self::parse(&format!("https://{}{location}", self.authority));
+        }
+        // A scheme ends before anything that a path may begin with (RFC 3986 4.2).
+        if location.split(['/', '?', '#']).next().is_some_and(|first| first.contains(':')) {
+            return Self::parse(location);
+        }
+        let (mut steps, behind) = (self.folder(), location.find(['?', '#']).unwrap_or(location.len()));
+        let (path, behind) = location.split_at(behind);
+        if path.is_empty() {
+            let here = self.path.split('?').next().unwrap_or_default();
+            return Self::parse(&format!("https://{}{here}{behind}", self.authority));
+        }
+        let mut ends_in_folder = true;
+        for step in path.split('/') {
+            ends_in_folder = matches!(step, "." | "..");
+            match step {
+                "." => {}
+                // Above the first there is nothing (RFC 3986 5.2.4).
+                ".." => drop(steps.pop()),
+                step => steps.push(step),
+            }
+        }
+        let end = if ends_in_folder && !steps.is_empty() { "/" } else { "" };
+        Self::parse(&format!("https://{}/{}{end}{behind}", self.authority, steps.join("/")))
+    }
+
+    /// The steps of the path but the last one.
+    fn folder(&self) -> Vec<&str> {
+        let path = self.path.split('?').next().unwrap_or_default().trim_start_matches('/');
+        let mut steps: Vec<&str> = path.split('/').collect();
+        steps.pop();
+        steps
     }
 }
 
@@ -208,7 +240,22 @@ mod tests {
         }
         assert_eq!(place.follow("/x?y").unwrap().to_string(), "https://a.example/x?y");
         assert_eq!(place.follow("https://b.example:444/z").unwrap().to_string(), "https://b.example:444/z");
-        for wrong in ["//b.example/x", "x", "http://a.example/x", "../x", ""] {
+        // RFC 9110 10.2.2, RFC 3986 5.2: what is no whole URL is read beside the place that answered.
+        let place = Url::parse("https://a.example:8443/b/c.json?d").unwrap();
+        for (location, there) in [
+            ("//b.example/x", "https://b.example/x"),
+            ("x", "https://a.example:8443/b/x"),
+            ("./x?y#z:", "https://a.example:8443/b/x?y"),
+            ("../x/y", "https://a.example:8443/x/y"),
+            ("../../../x", "https://a.example:8443/x"),
+            ("x/..", "https://a.example:8443/b/"),
+            ("..", "https://a.example:8443/"),
+            ("?e", "https://a.example:8443/b/c.json?e"),
+            ("", "https://a.example:8443/b/c.json"),
+        ] {
+            assert_eq!(place.follow(location).map(|url| url.to_string()).as_deref(), Ok(there), "{location}");
+        }
+        for wrong in ["http://a.example/x", "//user@b.example/x", "//", "ftp:x", "x y"] {
             assert!(place.follow(wrong).is_err(), "{wrong}");
         }
     }

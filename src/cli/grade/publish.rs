@@ -22,18 +22,24 @@ pub(super) fn tlsa(host: &str, port: u16, key: &[u8]) -> String {
     format!("_{port}._tcp.{host}. IN TLSA 3 1 1 {hex}")
 }
 
-/// Whether one of these records is about this key or certificate by DANE-EE, whatever the form.
+/// Whether one of these records is about this key or certificate, or about one of those that have issued it, whatever the form.
 pub(super) fn lists(records: &[Association], of: &Coming) -> bool {
-    records.iter().filter(|record| record.usage == Usage::DaneEe).any(|record| {
-        let octets = match record.selector {
-            Selector::Key => Some(&of.key),
-            Selector::Certificate => of.certificate.as_ref(),
-        };
-        octets.is_some_and(|octets| match record.matching {
-            Matching::Full => **octets == *record.data,
-            Matching::Sha256 => digest(&SHA256, octets).as_ref() == &*record.data,
-            Matching::Sha512 => digest(&SHA512, octets).as_ref() == &*record.data,
-        })
+    let issuers: Vec<Coming> = of.issuers.iter().filter_map(|der| Coming::of(der)).collect();
+    records.iter().any(|record| match record.usage {
+        Usage::DaneEe | Usage::PkixEe => is_about(record, of),
+        Usage::DaneTa | Usage::PkixTa => issuers.iter().any(|issuer| is_about(record, issuer)),
+    })
+}
+
+fn is_about(record: &Association, of: &Coming) -> bool {
+    let octets = match record.selector {
+        Selector::Key => Some(&of.key),
+        Selector::Certificate => of.certificate.as_ref(),
+    };
+    octets.is_some_and(|octets| match record.matching {
+        Matching::Full => **octets == *record.data,
+        Matching::Sha256 => digest(&SHA256, octets).as_ref() == &*record.data,
+        Matching::Sha512 => digest(&SHA512, octets).as_ref() == &*record.data,
     })
 }
 
