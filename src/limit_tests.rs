@@ -1,7 +1,7 @@
 use super::*;
 use crate::jid::Domain;
 use crate::policy::{
-    Day, Federate, Federation, HostedSource, Identity, Input, Permit, Place, Policy, Question, Tls, build,
+    Day, Federate, Federation, HostedSource, Identity, Permit, Place, Policy, Question, Sources, Tls, build,
 };
 use crate::reason::Direction;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 fn policy(hosted: Vec<HostedSource>) -> Policy {
     let today = Day::parse("2027-01-01").unwrap();
-    let (policy, findings) = build(&Input { hosted, sources: Vec::new(), today, digest: "d".into() });
+    let (policy, findings) = build(&Sources { hosted, sources: Vec::new(), today, digest: "d".into() });
     policy.unwrap_or_else(|| panic!("{findings:?}"))
 }
 

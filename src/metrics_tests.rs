@@ -5,7 +5,7 @@ use super::*;
 
 /// A rule's name can come from a policy only; this one is `default`.
 fn rule() -> RuleName {
-    crate::policy::build(&crate::policy::Input {
+    crate::policy::build(&crate::policy::Sources {
         hosted: Vec::new(),
         sources: Vec::new(),
         today: crate::policy::Day::parse("2027-01-01").unwrap(),

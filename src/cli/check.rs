@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Console, Exit, Format};
 use crate::config::Settings;
-use crate::config::settings::{Http, Listener, Role};
+use crate::config::settings::{Callers, Http, Listener};
 
 use crate::gateway::reading::Reading;
 use crate::gateway::unbound;
@@ -66,7 +66,7 @@ fn check(path: &Path) -> Report {
 fn shown(settings: &Settings) -> impl Iterator<Item = Shown> {
     let shows = |listener: &&Listener| match &listener.role {
         // The proxy in front shows its own.
-        Role::Websocket(web) => !web.at_proxy,
+        Callers::Websocket(web) => !web.at_proxy,
         role => role.is_direct(),
     };
     settings.listeners.iter().filter(shows).filter_map(|listener| {

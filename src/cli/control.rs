@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Console, Exit, Format};
-use crate::gateway::protocol::{Answer, Circuit, Managed, OfNode, Passed, Request, Stream};
+use crate::gateway::protocol::{Answer, Circuit, CountedStream, OfNode, Passed, Request, Stream};
 
 /// Which gateway, and how it is told.
 #[derive(Debug, clap::Args)]
@@ -325,15 +325,15 @@ fn print(answer: &Answer, console: &mut Console) {
             if refusals.is_empty() {
                 console.line("nothing was refused");
             }
-            refusals.iter().for_each(|refusal| console.print(super::told::text(refusal)));
+            refusals.iter().for_each(|refusal| console.print(super::refusal_text::text(refusal)));
         }
-        Answer::Peers { peers, more, kept } => console.print(super::told::peers(peers, *more, *kept)),
+        Answer::Peers { peers, more, kept } => console.print(super::refusal_text::peers(peers, *more, *kept)),
         Answer::Recognised { faces, approved, .. } => {
             let word = if *approved { "approved" } else { "dismissed" };
-            console.print(super::told::settled(faces, word));
+            console.print(super::refusal_text::settled(faces, word));
         }
         Answer::Forgotten { faces, streams } => {
-            console.print(super::told::settled(faces, "forgotten"));
+            console.print(super::refusal_text::settled(faces, "forgotten"));
             console.line(format_args!("{streams} streams ended here"));
         }
         Answer::Refused { .. } | Answer::Shadow { .. } | Answer::Unused { .. } | Answer::Target { .. } => {}
@@ -421,7 +421,7 @@ fn print_stream(stream: &Stream, console: &mut Console) {
 }
 
 /// What stream management makes of a pair.
-fn counted(managed: Managed) -> String {
+fn counted(managed: CountedStream) -> String {
     let resumes = if managed.resumes { "resumable" } else { "counted" };
     format!("  {resumes}, {} not acknowledged", managed.unacknowledged)
 }

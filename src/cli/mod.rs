@@ -20,6 +20,7 @@ mod plan;
 mod policy;
 mod probe;
 mod quarantine;
+mod refusal_text;
 mod refusals;
 mod restart;
 mod run;
@@ -27,7 +28,6 @@ mod served;
 mod settled;
 mod shell;
 mod talk;
-mod told;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

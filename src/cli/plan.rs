@@ -1,11 +1,11 @@
 //! What a reload would change, line by line.
 
 use super::Console;
-use crate::gateway::protocol::{Fault, Plan};
+use crate::gateway::protocol::{Plan, ToldFinding};
 
 /// Prints it: what changes in the files, then what that means for those who live.
 pub(super) fn print(plan: &Plan, console: &mut Console) {
-    for Fault { text, .. } in &plan.warnings {
+    for ToldFinding { text, .. } in &plan.warnings {
         console.line(text);
     }
     for line in plan.settings.iter().chain(&plan.certificates) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::control::{self, Gateway};
-use super::told;
+use super::refusal_text;
 use super::{Console, Exit, Format};
 use crate::gateway::protocol::{Answer, Request};
 use crate::reason::{Cause, Reason};
@@ -59,7 +59,9 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
                     console.line(line);
                 }
             }),
-            (Format::Text, _) => refusals.iter().for_each(|refusal| console.print(told::text(refusal))),
+            (Format::Text, _) => {
+                refusals.iter().for_each(|refusal| console.print(refusal_text::text(refusal)))
+            }
         }
         if !args.follow {
             if refusals.is_empty() && args.gateway.format == Format::Text && !console.is_quiet() {

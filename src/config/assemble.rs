@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::agree::{agree, apart, no_loops};
 use super::backends;
 use super::clients;
+use super::hosting::{Included, Part, domains, listeners, only_lists};
 use super::limits::{Limits, Timeouts};
-use super::lists::{Included, Part, domains, listeners, only_lists};
 use super::settings::*;
 use super::spec;
 use super::words::{Outside, Words};
@@ -52,7 +52,7 @@ pub(super) fn assemble(
     let lists = super::listed::lists(&mut words, spec, state.as_deref());
     let bidi = words.on(spec.bidi.as_ref(), true);
     let dscp = spec.dscp.as_ref().and_then(|word| dscp(&mut words, word));
-    let patches = super::lists::files_once(&mut words, spec.patches.as_ref());
+    let patches = super::hosting::files_once(&mut words, spec.patches.as_ref());
     let secrets = secrets(&mut words, spec);
     let cluster = super::cluster::cluster(&mut words, spec, &secrets);
     let trust = trust(&mut words, spec);
@@ -172,9 +172,9 @@ fn secrets(words: &mut Words, spec: &spec::FileSpec) -> Secrets {
     Secrets { world, inside }
 }
 
-fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
+fn trust(words: &mut Words, spec: &spec::FileSpec) -> TrustFiles {
     let Some(at) = &spec.trust else {
-        return Trust {
+        return TrustFiles {
             roots: Roots::System,
             crls: Vec::new(),
             unknown_revocation: UnknownRevocation::default(),
@@ -223,7 +223,7 @@ fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
         }
         peers.extend(roots.map(|roots| PeerTrust { domains, roots }));
     }
-    Trust { roots, crls, unknown_revocation, peers }
+    TrustFiles { roots, crls, unknown_revocation, peers }
 }
 
 fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns {
@@ -342,15 +342,15 @@ fn proxy(words: &mut Words, word: &Scalar) -> Option<Proxy> {
     }
 }
 
-fn target(words: &mut Words, word: &Scalar) -> Option<Target> {
+fn target(words: &mut Words, word: &Scalar) -> Option<WrittenTarget> {
     if let Ok(address) = word.value.parse::<SocketAddr>()
         && address.port() != 0
     {
-        return Some(Target::Address(address));
+        return Some(WrittenTarget::Address(address));
     }
     let host = word.value.rsplit_once(':').and_then(|(host, port)| {
         let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
-        Some(Target::Host(Domain::parse(host).ok()?, port))
+        Some(WrittenTarget::Host(Domain::parse(host).ok()?, port))
     });
     if host.is_none() {
         words.error(
@@ -391,7 +391,7 @@ fn steering(
             // At all addresses it would be as well, if that were not told already.
             .find(|l| {
                 let at = l.address.ip().to_canonical();
-                matches!(l.role, Role::Inside(_)) && (at == address || at.is_unspecified())
+                matches!(l.role, Callers::Inside(_)) && (at == address || at.is_unspecified())
             })
             .map(|l| l.address.port())
     };

@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::settings::{Backend, DialbackKeys, HostedDomain, Named, ProxyVersion, Role, Settings, Takes};
+use super::settings::{
+    Backend, Callers, DialbackKeys, HostedDomain, ProxyVersion, Settings, Takes, WrittenTargets,
+};
 use super::words::Words;
 use super::{clients, limits, spec};
 use crate::policy::{Federation, Finding, Placed, Scalar};
@@ -17,7 +19,7 @@ pub(super) fn read(
     let c2s = words.targets(at.value.c2s.as_ref());
     let s2s = words.targets(at.value.s2s.as_ref());
     let addresses = (words.addresses(&c2s), words.addresses(&s2s));
-    let named = Named { c2s: Named::those(c2s), s2s: Named::those(s2s) };
+    let named = WrittenTargets { c2s: WrittenTargets::those(c2s), s2s: WrittenTargets::those(s2s) };
     let (c2s, s2s) = addresses;
     has_an_address(words, at, federation);
     let versions = [("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
@@ -269,8 +271,8 @@ pub(super) fn let_in(words: &mut Words, settings: &Settings) {
         .listeners
         .iter()
         .filter_map(|listener| match &listener.role {
-            Role::Inside(from) => Some(from),
-            Role::C2s(_) | Role::Mixed(_) | Role::S2s(_) | Role::Websocket(_) => None,
+            Callers::Inside(from) => Some(from),
+            Callers::C2s(_) | Callers::Mixed(_) | Callers::S2s(_) | Callers::Websocket(_) => None,
         })
         .flatten()
         .collect();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::settings::Target;
+use super::settings::WrittenTarget;
 use super::*;
 
 fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -126,7 +126,7 @@ fn backends_may_be_named() {
             || backend.s2s.contains(&"[::1]:5269".parse().unwrap())
     );
     assert_eq!(backend.s2s.last(), Some(&"10.0.0.5:5269".parse().unwrap()));
-    assert!(matches!(&backend.named.s2s[..], [Target::Host(..), Target::Address(_)]));
+    assert!(matches!(&backend.named.s2s[..], [WrittenTarget::Host(..), WrittenTarget::Address(_)]));
     assert!(
         told.iter().any(|told| told.contains("warning: nowhere.invalid leads to no address now")),
         "{told:#?}"

@@ -35,7 +35,7 @@ fn the_shortest_useful_file_is_complete() {
     assert_eq!(findings, Vec::<String>::new());
     let ports: Vec<u16> = settings.listeners.iter().map(|listener| listener.address.port()).collect();
     assert_eq!(ports, [5269, 5270, 5222, 5223]);
-    assert!(!settings.listeners.iter().any(|listener| matches!(listener.role, Role::Inside(_))));
+    assert!(!settings.listeners.iter().any(|listener| matches!(listener.role, Callers::Inside(_))));
     assert_eq!(settings.domains[0].certificate.chain, Path::new("dir/a.pem"));
     assert_eq!(settings.domains[0].backend.dialback_keys, DialbackKeys::ByAddress);
     assert_eq!(settings.secrets, Secrets::default());
@@ -137,7 +137,7 @@ audit: { file: /var/log/gatehouse/audit.jsonl }
     assert_eq!(settings.listeners.len(), 6);
     assert!(settings.listeners[4].proxies.is_some());
     assert_eq!(settings.dns.servers[1], "127.0.0.2:53".parse::<SocketAddr>().unwrap());
-    assert!(matches!(settings.dns.routes[1].target, Some(Target::Host(_, 443))));
+    assert!(matches!(settings.dns.routes[1].target, Some(WrittenTarget::Host(_, 443))));
     let steering = settings.steering.unwrap();
     assert_eq!((steering.port, steering.hosted), (5269, HostedAnswer::Backend));
     assert_eq!(steering.never, [Domain::parse("probe.example").unwrap()]);
@@ -353,7 +353,10 @@ fn listeners_and_backends_agree_about_clients() {
     let (both, s2s) = ("c2s: [\"10.0.0.5:5222\"], s2s: [\"10.0.0.5:5269\"]", "s2s: [\"10.0.0.5:5269\"]");
     let mixed = "{ flow: mixed, address: \"[::]:443\", tls: direct }";
     let (settings, findings) = listen(mixed, both);
-    assert_eq!((settings.listeners[0].role.clone(), findings), (Role::Mixed(Mixed::default()), Vec::new()));
+    assert_eq!(
+        (settings.listeners[0].role.clone(), findings),
+        (Callers::Mixed(Mixed::default()), Vec::new())
+    );
     let (_, findings) = listen("{ flow: mixed, address: \"[::]:443\" }", both);
     assert!(findings.iter().any(|f| f.contains("by ALPN")), "{findings:?}");
     let web = |more: &str| {
@@ -361,22 +364,22 @@ fn listeners_and_backends_agree_about_clients() {
         (settings.listeners.first().map(|listener| listener.role.clone()), findings)
     };
     let plain = Web { path: "/xmpp-websocket".to_owned(), origins: Vec::new(), at_proxy: false };
-    assert_eq!(web("flow: websocket"), (Some(Role::Websocket(plain.clone())), Vec::new()));
+    assert_eq!(web("flow: websocket"), (Some(Callers::Websocket(plain.clone())), Vec::new()));
     let (role, findings) = web(
         "flow: websocket, path: /ws, origins: [\"HTTPS://Chat.example:443\", \"http://127.0.0.1:8080\", \"*\"]",
     );
     let origins = ["https://chat.example", "http://127.0.0.1:8080", "*"].map(str::to_owned).to_vec();
     assert_eq!(
         (role, findings),
-        (Some(Role::Websocket(Web { path: "/ws".to_owned(), origins, at_proxy: false })), Vec::new())
+        (Some(Callers::Websocket(Web { path: "/ws".to_owned(), origins, at_proxy: false })), Vec::new())
     );
     let at_proxy = Web { at_proxy: true, ..plain.clone() };
     assert_eq!(
         web("flow: websocket, tls: proxy, proxy-protocol: [10.0.0.1]"),
-        (Some(Role::Websocket(at_proxy)), Vec::new())
+        (Some(Callers::Websocket(at_proxy)), Vec::new())
     );
     let all = Mixed { starttls: true, web: Some(plain) };
-    assert_eq!(web("flow: mixed, tls: any, path: /xmpp-websocket"), (Some(Role::Mixed(all)), Vec::new()));
+    assert_eq!(web("flow: mixed, tls: any, path: /xmpp-websocket"), (Some(Callers::Mixed(all)), Vec::new()));
     for (more, told) in [
         ("flow: websocket, tls: proxy", "whoever reaches it"),
         ("flow: websocket, tls: starttls", "TLS from the first octet"),

@@ -161,13 +161,13 @@ impl Lines {
             Encryption::Starttls => "tls: starttls",
         };
         let mut value = match role {
-            Role::C2s(encryption) => format!("flow: c2s, {}", tls(encryption)),
-            Role::Inside(from) => format!("flow: inside, from: {}", shown(from)),
-            Role::Mixed(mixed) => {
+            Callers::C2s(encryption) => format!("flow: c2s, {}", tls(encryption)),
+            Callers::Inside(from) => format!("flow: inside, from: {}", shown(from)),
+            Callers::Mixed(mixed) => {
                 format!("flow: mixed, tls: {}", if mixed.starttls { "any" } else { "direct" })
             }
-            Role::S2s(encryption) => format!("flow: s2s, {}", tls(encryption)),
-            Role::Websocket(web) => {
+            Callers::S2s(encryption) => format!("flow: s2s, {}", tls(encryption)),
+            Callers::Websocket(web) => {
                 format!("flow: websocket, tls: {}", if web.at_proxy { "proxy" } else { "direct" })
             }
         };
@@ -203,7 +203,7 @@ impl Lines {
         let at = |key: &str| format!("domains[{name}].{key}");
         self.put(at("certificate.chain"), chain.display().to_string(), false);
         self.put(at("certificate.key"), key.display().to_string(), false);
-        let Clients { certificate, roots, crls } = clients;
+        let ClientProof { certificate, roots, crls } = clients;
         let CertificateTerms { demand, by } = certificate;
         self.put(at("clients.certificate"), demand.label(), *demand == Demand::Off);
         self.or(at("clients.roots"), roots.as_ref().map(|path| path.display()), "none");
@@ -279,8 +279,8 @@ impl Lines {
         self.usually_off(at("rfc7622"), *rfc7622);
     }
 
-    fn trust(&mut self, trust: &Trust) {
-        let Trust { roots, crls, unknown_revocation, peers } = trust;
+    fn trust(&mut self, trust: &TrustFiles) {
+        let TrustFiles { roots, crls, unknown_revocation, peers } = trust;
         let file = match roots {
             Roots::Pem(path) => Some(path.display()),
             Roots::System => None,
@@ -350,10 +350,10 @@ impl Lines {
     }
 }
 
-fn target_shown(target: &Target) -> String {
+fn target_shown(target: &WrittenTarget) -> String {
     match target {
-        Target::Address(address) => address.to_string(),
-        Target::Host(host, port) => format!("{host}:{port}"),
+        WrittenTarget::Address(address) => address.to_string(),
+        WrittenTarget::Host(host, port) => format!("{host}:{port}"),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::jid::Domain;
 
 /// A server that a route names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum WrittenTarget {
     /// An address.
     Address(SocketAddr),
     /// A host to look up, and a port.
@@ -18,17 +18,17 @@ pub enum Target {
 
 /// The addresses of a backend as they are written; each list empty where no name is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
+pub struct WrittenTargets {
     /// Those for clients.
-    pub c2s: Vec<Target>,
+    pub c2s: Vec<WrittenTarget>,
     /// Those for federation.
-    pub s2s: Vec<Target>,
+    pub s2s: Vec<WrittenTarget>,
 }
 
-impl Named {
+impl WrittenTargets {
     /// These targets, if a name is among them.
-    pub(super) fn those(targets: Vec<Target>) -> Vec<Target> {
-        let named = targets.iter().any(|target| matches!(target, Target::Host(..)));
+    pub(super) fn those(targets: Vec<WrittenTarget>) -> Vec<WrittenTarget> {
+        let named = targets.iter().any(|target| matches!(target, WrittenTarget::Host(..)));
         if named { targets } else { Vec::new() }
     }
 }
@@ -46,13 +46,17 @@ pub(super) fn by_the_system(host: &Domain, port: u16) -> Vec<SocketAddr> {
 }
 
 /// The addresses of these targets, in order, each once. What a name led to `before` holds on while it leads nowhere.
-pub(super) fn addresses(targets: &[Target], before: &[SocketAddr], look_up: LookUp<'_>) -> Vec<SocketAddr> {
+pub(super) fn addresses(
+    targets: &[WrittenTarget],
+    before: &[SocketAddr],
+    look_up: LookUp<'_>,
+) -> Vec<SocketAddr> {
     let mut all = Vec::new();
     let mut lost = false;
     for target in targets {
         match target {
-            Target::Address(address) => all.push(*address),
-            Target::Host(host, port) => {
+            WrittenTarget::Address(address) => all.push(*address),
+            WrittenTarget::Host(host, port) => {
                 let mut found = look_up(host, *port);
                 // A name with several addresses may be told in another order each time.
                 found.sort();

@@ -1,4 +1,4 @@
-//! Limits and timeouts: names and defaults of requirements 0.2, in kebab-case, each with its range.
+//! Limits and timeouts: names and defaults of section 0.2 of the requirements, in kebab-case, each with its range.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

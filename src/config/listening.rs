@@ -13,7 +13,7 @@ pub struct Listener {
     /// Address and port.
     pub address: SocketAddr,
     /// Who connects.
-    pub role: Role,
+    pub role: Callers,
     /// Networks of proxies: if set, the PROXY header is required, and taken from these only; if not, it is refused.
     pub proxies: Option<Vec<IpNet>>,
     /// The domain whose certificate is shown to who names no server, where the file says so.
@@ -22,7 +22,7 @@ pub struct Listener {
     pub place: Place,
 }
 
-impl Role {
+impl Callers {
     /// Whether TLS begins with the first octet.
     pub fn is_direct(&self) -> bool {
         matches!(
@@ -51,7 +51,7 @@ impl Role {
 
 /// Who connects to a listener, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum Callers {
     /// Clients.
     C2s(Encryption),
     /// Backends, in clear, from these networks only (ACC-02).

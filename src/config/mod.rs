@@ -11,12 +11,12 @@ mod clients;
 mod cluster;
 mod dump;
 mod fill;
+mod hosting;
 mod hosts;
 pub mod limits;
 pub mod list_file;
 pub mod listed;
 pub mod listening;
-mod lists;
 pub mod load;
 mod node;
 mod promote;
@@ -49,8 +49,8 @@ pub use words::{NO_PATH, is_unfound};
 use self::settings::HostedDomain;
 use crate::jid::Domain;
 use crate::policy::{
-    self, Compiled, Day, Federation, Finding, HostedSource, Input, PatchFile, PatchSource, Place, PolicyFile,
-    Severity, Source,
+    self, Compiled, Day, Federation, Finding, HostedSource, PatchFile, PatchSource, Place, PolicyFile,
+    Severity, Source, Sources,
 };
 
 /// Settings that can be run on, and warnings; or every finding.
@@ -123,7 +123,7 @@ fn examine_in(path: &Path, environment: fill::Environment<'_>) -> Examined {
     let follows = |finding: &Finding| {
         let (message, none) = (finding.message.as_str(), settings.domains.is_empty());
         (message.ends_with(NOT_SERVED) && (none || !has_all_domains))
-            || (message == lists::NO_DOMAIN && !has_all_domains)
+            || (message == hosting::NO_DOMAIN && !has_all_domains)
             || (message.starts_with(NOT_INSIDE) && !has_all_listeners)
             || message.contains(backends::NOT_LET_IN)
     };
@@ -151,9 +151,9 @@ fn included(
     spec: &spec::FileSpec,
     outside: &words::Outside<'_>,
     spoilt: &mut Vec<Spoilt>,
-) -> (Vec<lists::Included>, Vec<PathBuf>, Vec<Finding>) {
+) -> (Vec<hosting::Included>, Vec<PathBuf>, Vec<Finding>) {
     let mut words = words::Words::new(name, outside);
-    let mut included: Vec<lists::Included> = Vec::new();
+    let mut included: Vec<hosting::Included> = Vec::new();
     for word in spec.include.iter().flat_map(|list| &list.value) {
         let before = words.findings.len();
         let paths = words.paths(word).0;
@@ -261,7 +261,7 @@ fn compiled<'a>(
         sources.iter_mut().for_each(|source: &mut Source| source.file.expect.clear());
         patch_sources.iter_mut().for_each(|source: &mut PatchSource| source.file.expect.clear());
     }
-    let compiled = policy::compile(&Input { hosted, sources, today, digest });
+    let compiled = policy::compile(&Sources { hosted, sources, today, digest });
     let patches = policy::compile_patches(&patch_sources, Some(&names), today);
     match (compiled, patches) {
         (Ok(mut compiled), Ok((patches, cases, warnings))) if findings.is_empty() => {

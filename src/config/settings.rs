@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use super::hosts::{Named, Target};
+pub use super::hosts::{WrittenTarget, WrittenTargets};
 use super::hosts::{addresses, by_the_system};
 use super::limits::{Limits, Timeouts};
 use super::list_file::ListFile;
-pub use super::listening::{Encryption, Listener, Mixed, Role, Web};
+pub use super::listening::{Callers, Encryption, Listener, Mixed, Web};
 pub use super::watching::{Admin, Http};
 use crate::dns::{Dnssec, Whom};
 use crate::jid::Domain;
@@ -56,7 +56,7 @@ pub struct Settings {
     /// What nodes that serve the same domains share beyond secrets.
     pub cluster: Option<Cluster>,
     /// Whom to trust.
-    pub trust: Trust,
+    pub trust: TrustFiles,
     /// How to find remote servers.
     pub dns: Dns,
     /// DNS answers for backends.
@@ -80,10 +80,10 @@ impl Settings {
     pub fn shown_at<'a>(&'a self, listener: &'a Listener) -> Option<&'a Domain> {
         let served = |domain: &&HostedDomain| match listener.role {
             // A name that leads nowhere now may lead somewhere later.
-            Role::C2s(_) => !(domain.backend.c2s.is_empty() && domain.backend.named.c2s.is_empty()),
-            Role::S2s(_) => !(domain.backend.s2s.is_empty() && domain.backend.named.s2s.is_empty()),
-            Role::Websocket(_) => !(domain.backend.c2s.is_empty() && domain.backend.named.c2s.is_empty()),
-            Role::Inside(_) | Role::Mixed(_) => true,
+            Callers::C2s(_) => !(domain.backend.c2s.is_empty() && domain.backend.named.c2s.is_empty()),
+            Callers::S2s(_) => !(domain.backend.s2s.is_empty() && domain.backend.named.s2s.is_empty()),
+            Callers::Websocket(_) => !(domain.backend.c2s.is_empty() && domain.backend.named.c2s.is_empty()),
+            Callers::Inside(_) | Callers::Mixed(_) => true,
         };
         let first = || self.domains.iter().find(served).or(self.domains.first()).map(|domain| &domain.name);
         listener.default.as_ref().or(self.default_domain.as_ref()).or_else(first)
@@ -131,7 +131,7 @@ pub struct HostedDomain {
     /// Its certificate.
     pub certificate: CertificateFiles,
     /// What its clients must show.
-    pub clients: Clients,
+    pub clients: ClientProof,
     /// The server behind the gateway.
     pub backend: Backend,
     /// With whom it federates.
@@ -150,7 +150,7 @@ pub struct HostedDomain {
 
 /// What the clients of a domain must show beside their password (C2S-15).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Clients {
+pub struct ClientProof {
     /// Whether a certificate, and by which of its names.
     pub certificate: CertificateTerms,
     /// Those who issue them; there is one where certificates are asked for.
@@ -176,7 +176,7 @@ pub struct Backend {
     /// Addresses for federation, tried in order.
     pub s2s: Vec<SocketAddr>,
     /// Where those come from that were looked up.
-    pub named: Named,
+    pub named: WrittenTargets,
     /// The PROXY header on c2s connections to it.
     pub proxy: Option<ProxyVersion>,
     /// Whether it reads a PROXY header of version 2 on s2s connections, with what was verified (BE-05).
@@ -262,7 +262,7 @@ pub struct Cluster {
 
 /// Whom to trust.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trust {
+pub struct TrustFiles {
     /// Trust anchors for everybody.
     pub roots: Roots,
     /// Certificate revocation lists (CRT-09).
@@ -322,7 +322,7 @@ pub struct Route {
     /// The remote domain, or those below it.
     pub domain: Whom,
     /// The server, if not the one that the DNS names.
-    pub target: Option<Target>,
+    pub target: Option<WrittenTarget>,
     /// The way out.
     pub via: Option<Proxy>,
     /// How to encrypt.
@@ -434,8 +434,8 @@ pub fn looked_up_again(settings: &Settings) -> Option<Settings> {
     let mut next: Option<Settings> = None;
     for (at, domain) in settings.domains.iter().enumerate() {
         let backend = &domain.backend;
-        let Named { c2s, s2s } = &backend.named;
-        let again = |targets: &[Target], before: &[SocketAddr]| match targets {
+        let WrittenTargets { c2s, s2s } = &backend.named;
+        let again = |targets: &[WrittenTarget], before: &[SocketAddr]| match targets {
             [] => before.to_vec(),
             targets => addresses(targets, before, &by_the_system),
         };

@@ -1,6 +1,6 @@
 //! Routes beside each other and beside `source:`: what of them can never hold, or changes nothing.
 
-use super::settings::{HostedDomain, Route, Target};
+use super::settings::{HostedDomain, Route, WrittenTarget};
 use super::spec::RouteSpec;
 use super::words::Words;
 use crate::dns::Whom;
@@ -20,7 +20,7 @@ pub(super) fn look(words: &mut Words, routes: &[Stands<'_>], hosted: &[HostedDom
             words.warn(at, message, remedy);
         }
         let straight = route.target.as_ref().filter(|_| route.via.is_none());
-        let Some(Target::Address(target)) = straight else { continue };
+        let Some(WrittenTarget::Address(target)) = straight else { continue };
         for domain in hosted.iter().filter(|domain| !domain.source.is_empty()) {
             if domain.source.iter().all(|source| source.is_ipv4() != target.is_ipv4()) {
                 let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::fill::{Environment, filled};
-use super::hosts::{LookUp, Target};
+use super::hosts::{LookUp, WrittenTarget};
 use crate::jid::Domain;
 use crate::policy::{Finding, Place, Placed, Scalar, networks};
 
@@ -163,18 +163,18 @@ impl<'a> Words<'a> {
     }
 
     /// Addresses of a backend. A name is looked up; one that leads nowhere now may do so later, and is told.
-    pub(super) fn targets(&mut self, list: Option<&Placed<Vec<Scalar>>>) -> Vec<Target> {
+    pub(super) fn targets(&mut self, list: Option<&Placed<Vec<Scalar>>>) -> Vec<WrittenTarget> {
         list.map_or_else(Vec::new, |list| list.value.iter().filter_map(|word| self.target(word)).collect())
     }
 
-    fn target(&mut self, word: &Scalar) -> Option<Target> {
+    fn target(&mut self, word: &Scalar) -> Option<WrittenTarget> {
         let text = self.filled_or_told(word)?;
         let host = text.rsplit_once(':').and_then(|(host, port)| {
             let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
             let letters = host.chars().any(|c| c.is_ascii_alphabetic()) && !host.contains(':');
             letters.then(|| Domain::parse(host).ok()).flatten().map(|host| (host, port))
         });
-        let Some((host, port)) = host else { return self.socket(word, None).map(Target::Address) };
+        let Some((host, port)) = host else { return self.socket(word, None).map(WrittenTarget::Address) };
         if (self.outside.look_up)(&host, port).is_empty() {
             let message = format!("{host} leads to no address now");
             self.warn(
@@ -183,11 +183,11 @@ impl<'a> Words<'a> {
                 "correct the name, or start what it stands for; it is looked up again every 15 s",
             );
         }
-        Some(Target::Host(host, port))
+        Some(WrittenTarget::Host(host, port))
     }
 
     /// What those lead to now.
-    pub(super) fn addresses(&self, targets: &[Target]) -> Vec<SocketAddr> {
+    pub(super) fn addresses(&self, targets: &[WrittenTarget]) -> Vec<SocketAddr> {
         super::hosts::addresses(targets, &[], self.outside.look_up)
     }
 

@@ -10,7 +10,7 @@ fn egress(words: &str) -> Egress {
     let (file, findings) = load::parse::<PolicyFile>(&text, "p.yaml");
     assert!(findings.is_empty(), "{findings:?}");
     let domain = |name: &str| crate::jid::Domain::parse(name).unwrap();
-    let (policy, findings) = build(&Input {
+    let (policy, findings) = build(&Sources {
         hosted: vec![HostedSource {
             domain: domain("hall.example"),
             federation: Federation::Listed,

@@ -386,7 +386,7 @@ impl Cluster {
         let own = self.card(here);
         let state = self.held();
         let at = now();
-        let node = |name: &str, card: &Card, heard: Instant, ahead: i64| status::Node {
+        let node = |name: &str, card: &Card, heard: Instant, ahead: i64| status::NodeRow {
             node: name.to_owned(),
             host: card.host.clone(),
             version: card.version.clone(),

@@ -19,7 +19,7 @@ use super::handed::{Handed, Part};
 use super::web::Site;
 use super::{Acceptors, parts};
 use crate::config::overlap;
-use crate::config::settings::{Encryption, Listener as Asked, Mixed, Role, Settings};
+use crate::config::settings::{Callers, Encryption, Listener as Asked, Mixed, Settings};
 use crate::limit::{self, Arrivals, Callbacks};
 use crate::metrics::Door;
 use crate::net;
@@ -188,10 +188,10 @@ impl Doors {
             let entrance = Entrance {
                 door: socket.door,
                 from: match &asked.role {
-                    Role::Inside(from) => Some(from.clone()),
-                    Role::C2s(_) | Role::Mixed(_) | Role::S2s(_) | Role::Websocket(_) => None,
+                    Callers::Inside(from) => Some(from.clone()),
+                    Callers::C2s(_) | Callers::Mixed(_) | Callers::S2s(_) | Callers::Websocket(_) => None,
                 },
-                clear: matches!(&asked.role, Role::Mixed(Mixed { starttls: true, .. })),
+                clear: matches!(&asked.role, Callers::Mixed(Mixed { starttls: true, .. })),
                 web: asked.role.web().map(|web| Arc::new(Site::new(web, settings))),
                 at_proxy: asked.role.web().is_some_and(|web| web.at_proxy),
                 proxies: asked.proxies.clone(),
@@ -310,14 +310,14 @@ pub fn unbound(place: Place, address: SocketAddr, error: &std::io::Error) -> Fin
     Finding::error(place, format!("cannot listen on {address}: {error}"), remedy)
 }
 
-const fn door(role: &Role) -> Door {
+const fn door(role: &Callers) -> Door {
     match role {
-        Role::Inside(_) => Door::Inside,
-        Role::S2s(Encryption::Direct) => Door::S2sDirect,
-        Role::S2s(Encryption::Starttls) => Door::S2sStarttls,
-        Role::C2s(Encryption::Direct) => Door::C2sDirect,
-        Role::C2s(Encryption::Starttls) => Door::C2sStarttls,
-        Role::Mixed(_) => Door::Mixed,
-        Role::Websocket(_) => Door::Websocket,
+        Callers::Inside(_) => Door::Inside,
+        Callers::S2s(Encryption::Direct) => Door::S2sDirect,
+        Callers::S2s(Encryption::Starttls) => Door::S2sStarttls,
+        Callers::C2s(Encryption::Direct) => Door::C2sDirect,
+        Callers::C2s(Encryption::Starttls) => Door::C2sStarttls,
+        Callers::Mixed(_) => Door::Mixed,
+        Callers::Websocket(_) => Door::Websocket,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config;
-use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Source};
+use crate::policy::{self, Day, Federation, HostedSource, Place, Source, Sources};
 
 /// How the explanation of this stanza begins, and what it says of what leaves, under this rule for `friend.example`.
 fn told(rule: &str, direction: Direction, stanza: &str) -> (String, Option<String>) {
@@ -15,7 +15,7 @@ fn told(rule: &str, direction: Direction, stanza: &str) -> (String, Option<Strin
     let hosts =
         HostedSource { domain: hosted.clone(), federation: Federation::Listed, sources: vec![0], place };
     let (sources, today) = (vec![Source::new("now.yaml", file)], Day::parse("2026-11-21").unwrap());
-    let input = Input { hosted: vec![hosts], sources, today, digest: String::new() };
+    let input = Sources { hosted: vec![hosts], sources, today, digest: String::new() };
     let policy = policy::build(&input).0.unwrap();
     let identity = Identity::Certificate;
     let question = Federate { identity, tls: Tls::V13, ..Federate::of(&hosted, &remote, direction) };

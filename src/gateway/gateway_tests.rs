@@ -274,7 +274,7 @@ async fn what_this_version_does_not_serve_is_refused_plainly() {
     let mut settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
     settings.dns.routes.push(crate::config::settings::Route {
         domain: crate::dns::Whom::parse("friend.example").unwrap(),
-        target: Some(crate::config::settings::Target::Address("192.0.2.9:5269".parse().unwrap())),
+        target: Some(crate::config::settings::WrittenTarget::Address("192.0.2.9:5269".parse().unwrap())),
         via: None,
         tls: crate::config::settings::RouteTls::None,
     });

@@ -79,7 +79,7 @@ use self::secrets::Secrets;
 use self::services::Services;
 use self::wall::{millis, since_1970, today, unix_seconds};
 use crate::config::Seen;
-use crate::config::settings::{Encryption, Role, Settings};
+use crate::config::settings::{Callers, Encryption, Settings};
 use crate::metrics::{Door, Metrics};
 use crate::policy::Finding;
 use crate::run::{self, Tools, kept, now};
@@ -395,14 +395,14 @@ impl Acceptors {
     }
 
     /// What begins TLS with the first octet at this door, if anything does.
-    fn direct(&self, role: &Role) -> Option<Arc<Acceptor>> {
+    fn direct(&self, role: &Callers) -> Option<Arc<Acceptor>> {
         let acceptor = match role {
-            Role::C2s(Encryption::Direct) => &self.direct_clients,
-            Role::Mixed(mixed) if mixed.web.is_some() => &self.mixed_web,
-            Role::Mixed(_) => &self.mixed,
-            Role::S2s(Encryption::Direct) => &self.direct,
-            Role::Websocket(web) if !web.at_proxy => &self.web,
-            Role::C2s(_) | Role::Inside(_) | Role::S2s(_) | Role::Websocket(_) => return None,
+            Callers::C2s(Encryption::Direct) => &self.direct_clients,
+            Callers::Mixed(mixed) if mixed.web.is_some() => &self.mixed_web,
+            Callers::Mixed(_) => &self.mixed,
+            Callers::S2s(Encryption::Direct) => &self.direct,
+            Callers::Websocket(web) if !web.at_proxy => &self.web,
+            Callers::C2s(_) | Callers::Inside(_) | Callers::S2s(_) | Callers::Websocket(_) => return None,
         };
         Some(Arc::clone(acceptor))
     }

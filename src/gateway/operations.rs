@@ -15,7 +15,7 @@ use super::explain::Query;
 use super::lifecycle::Lifecycle;
 use super::loud::Loudness;
 use super::named::named;
-use super::protocol::{self, Answer, Disposition, Fault, Passed, Request, Stream};
+use super::protocol::{self, Answer, Disposition, Passed, Request, Stream, ToldFinding};
 use super::quarantine::Settlement;
 use super::reading::Reading;
 use super::reload::Reloader;
@@ -432,7 +432,7 @@ fn is_called(address: &str, target: &str) -> bool {
 pub fn refused(findings: &[Finding]) -> Answer {
     Answer::Refused {
         message: "what was read is not good; what was in force stays in force".to_owned(),
-        findings: findings.iter().map(Fault::from).collect(),
+        findings: findings.iter().map(ToldFinding::from).collect(),
     }
 }
 
@@ -456,9 +456,10 @@ fn shown(view: &View) -> Stream {
         fingerprint: standing.fingerprint.clone(),
         stanzas: standing.stanzas,
         octets: standing.octets,
-        managed: standing
-            .managed
-            .map(|kept| protocol::Managed { resumes: kept.resumes, unacknowledged: kept.unacknowledged }),
+        managed: standing.managed.map(|kept| protocol::CountedStream {
+            resumes: kept.resumes,
+            unacknowledged: kept.unacknowledged,
+        }),
     });
     Stream {
         stream: view.meta.id.to_string(),

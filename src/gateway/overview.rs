@@ -11,7 +11,7 @@ use crate::run::health::State;
 use crate::run::now;
 use crate::run::observe::capped;
 use crate::run::refusals::RefusalQuery;
-use crate::status::{Address, Backend, Certificate, Circuit, Limit, Pair, Rule, SHOWN, Snapshot};
+use crate::status::{Backend, BackendAddress, Circuit, Limit, OwnCertificate, Pair, Rule, SHOWN, Snapshot};
 
 impl Operations {
     /// Everything, with this page of the pairs (from 1).
@@ -121,7 +121,7 @@ impl Operations {
                     addresses: match seen.is_empty() {
                         true => addresses
                             .iter()
-                            .map(|address| Address {
+                            .map(|address| BackendAddress {
                                 address: address.to_string(),
                                 trouble: None,
                                 remark: Some(word.to_owned()),
@@ -129,7 +129,7 @@ impl Operations {
                             .collect(),
                         false => seen
                             .iter()
-                            .map(|seen| Address {
+                            .map(|seen| BackendAddress {
                                 address: seen.address.to_string(),
                                 trouble: seen.trouble(flow),
                                 remark: seen.remark(flow).map(|remark| format!("answers; {remark}")),
@@ -142,16 +142,16 @@ impl Operations {
         all
     }
 
-    fn certificates(&self) -> Vec<Certificate> {
+    fn certificates(&self) -> Vec<OwnCertificate> {
         let now = jiff::Timestamp::now();
-        let mut all: Vec<Certificate> = self
+        let mut all: Vec<OwnCertificate> = self
             .reloader
             .ends()
             .into_iter()
             .filter_map(|(domain, not_after)| {
                 let end = jiff::Timestamp::from_second(not_after).ok()?;
                 let days = (not_after - now.as_second()).div_euclid(24 * 3600);
-                Some(Certificate { domain: domain.to_string(), not_after: end.to_string(), days })
+                Some(OwnCertificate { domain: domain.to_string(), not_after: end.to_string(), days })
             })
             .collect();
         all.sort_by_key(|certificate| certificate.days);

@@ -17,7 +17,7 @@ use self::limits::{stream_limits, stream_timeouts};
 use super::trust::{finding, trust};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, Http, OnFull, ProxyVersion, RouteTls, Settings,
-    Target,
+    WrittenTarget,
 };
 use crate::dns::{self, DialGuard, TlsMode, steer};
 use crate::jid::Domain;
@@ -25,6 +25,7 @@ use crate::policy::{Finding, Networks, Place};
 use crate::relay::plan::{self, Home, KeysBy};
 use crate::run::{ways, world};
 use crate::stream::Keyrings;
+use crate::stream::client::certified::Demand;
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
 use crate::{net, run};
 
@@ -79,9 +80,11 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             .iter()
             .filter(|domain| !domain.backend.c2s.is_empty())
             .map(|domain| {
-                let (mechanisms, registration) = (domain.backend.mechanisms.clone(), domain.backend.register);
+                let mechanisms = domain.backend.mechanisms.clone();
                 let features = domain.backend.features.clone();
                 let certificate = domain.clients.certificate;
+                // Nobody knows yet whose an account is that is only asked for (C2S-15).
+                let registration = domain.backend.register && certificate.demand != Demand::Require;
                 (domain.name.clone(), plan::ClientDomain { mechanisms, registration, features, certificate })
             })
             .collect(),
@@ -268,8 +271,8 @@ pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
 /// The server that a route names.
 fn server_of(route: &settings::Route) -> Option<dns::Server> {
     let (host, port) = match route.target.as_ref()? {
-        Target::Address(address) => (address.ip().to_string(), address.port()),
-        Target::Host(host, port) => (host.to_ascii().into_owned(), *port),
+        WrittenTarget::Address(address) => (address.ip().to_string(), address.port()),
+        WrittenTarget::Host(host, port) => (host.to_ascii().into_owned(), *port),
     };
     let mode = match route.tls {
         RouteTls::Direct => TlsMode::Direct,
@@ -281,7 +284,7 @@ fn server_of(route: &settings::Route) -> Option<dns::Server> {
 /// What routes say of the ways out, by remote domain.
 pub fn ways(settings: &Settings) -> ways::WaysOut {
     let way = |route: &settings::Route| {
-        let named = |route: &&settings::Route| matches!(route.target, Some(Target::Host(..)));
+        let named = |route: &&settings::Route| matches!(route.target, Some(WrittenTarget::Host(..)));
         let server = Some(route).filter(named).and_then(server_of);
         (route.domain.clone(), ways::Routed { proxy: route.via.clone(), server })
     };

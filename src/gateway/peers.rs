@@ -24,7 +24,7 @@ struct Kept<T> {
     peers: Vec<T>,
 }
 
-/// Reads what an earlier process has left, and has the policy look at it. A file that cannot be read is moved aside, lest what it
+/// Reads what an earlier process has left, and has the policy look at it. A file that cannot be read is moved aside, so that what it
 /// may still tell be written over.
 pub(super) fn recall(settings: &Settings, tools: &Tools) {
     if let Some(folder) = &settings.state {

@@ -10,8 +10,8 @@ mod shown;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::pairs::{Client, Managed, Pair};
-pub use self::plan::{ByRule, Change, Fault, Plan};
+pub use self::pairs::{Client, CountedStream, Pair};
+pub use self::plan::{ByRule, Change, Plan, ToldFinding};
 pub use self::shown::{Ban, Circuit, OfNode, Passed, Quarantined, Stream};
 use super::explain::Query;
 pub use super::used::{Shadowed, Unused};
@@ -475,7 +475,7 @@ pub enum Answer {
         /// Why.
         message: String,
         /// What is wrong with files.
-        findings: Vec<Fault>,
+        findings: Vec<ToldFinding>,
     },
 }
 

@@ -368,7 +368,8 @@ mod tests {
             place: Place::whole("g.yaml"),
         };
         let sources = vec![Source::new("r.yaml", file)];
-        let policy = build(&Input { hosted: vec![hosted], sources, today, digest: String::new() }).0.unwrap();
+        let policy =
+            build(&Sources { hosted: vec![hosted], sources, today, digest: String::new() }).0.unwrap();
         let (file, _) = crate::config::load::parse::<PatchFile>(patches, "p.yaml");
         let compiled = compile_patches(&[PatchSource::new("p.yaml", file)], None, today).unwrap();
         let policy = policy.with_patches(compiled.0);

@@ -56,7 +56,7 @@ pub(super) fn trust(settings: &Settings, faults: &mut Vec<KeyFault>) -> Option<T
 
 /// What the clients of a domain are judged by (C2S-15).
 fn of_clients(
-    clients: &settings::Clients,
+    clients: &settings::ClientProof,
     roots: &Path,
     unknown: UnknownRevocation,
 ) -> Result<TrustStore, KeyFault> {

@@ -59,7 +59,7 @@ pub struct Peer {
     /// How often a face came that is not among those that wait, because there is room for no more.
     #[serde(default)]
     pub unheard: u64,
-    /// What was taken away, lest a node that has not heard of it bring it back.
+    /// What was taken away, so that a node that has not heard of it does not bring it back.
     #[serde(default)]
     pub gone: Vec<Gone>,
     /// What has changed, the newest last.
@@ -248,7 +248,7 @@ impl Peer {
         Some(Pair { sender, target })
     }
 
-    /// As the store holds it: what has changed is left out where that makes it long, and no rule holds the pair, lest strangers fill it.
+    /// As the store holds it: what has changed is left out where that makes it long, and no rule holds the pair, so that strangers cannot fill it.
     pub(super) fn written(&self) -> Option<String> {
         let text = serde_json::to_string(self).ok()?;
         if self.hold || text.len() <= LONG {

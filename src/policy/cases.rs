@@ -16,7 +16,7 @@ use super::question::{Federate, Identity, Question, StanzaKind, StanzaType, Supp
 use super::read::Reader;
 use super::rules::RuleName;
 use super::settings::Federation;
-use super::source::{HostedSource, Input, Source};
+use super::source::{HostedSource, Source, Sources};
 use super::verdict::Verdict;
 use crate::jid::{Domain, Jid};
 use crate::reason::Direction;
@@ -57,7 +57,7 @@ pub fn run(policy: &Policy, sources: &[Source]) -> Vec<CaseOutcome> {
 ///
 /// Hosted are the domains its rules name in `hosted`, and of each case the side that is not remote: not the one a rule's
 /// pattern stands for; if that tells nothing, the addressee. Their federation is `listed` unless a case says otherwise.
-pub fn stand_alone(source: Source, today: Day) -> Input {
+pub fn stand_alone(source: Source, today: Day) -> Sources {
     let rules = || source.file.rules.iter().map(|rule| &rule.value);
     let words = rules().filter_map(|rule| rule.hosted.as_ref()).flat_map(|list| &list.value);
     let mut hosted: Vec<Domain> = words.filter_map(|word| Domain::parse(&word.value).ok()).collect();
@@ -98,7 +98,7 @@ pub fn stand_alone(source: Source, today: Day) -> Input {
             place: place.clone(),
         })
         .collect();
-    Input { hosted, sources: vec![source], today, digest: String::new() }
+    Sources { hosted, sources: vec![source], today, digest: String::new() }
 }
 
 fn run_case(

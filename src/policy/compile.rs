@@ -19,7 +19,7 @@ use super::question::Tls;
 use super::read::Reader;
 use super::rules::{Rule, RuleName, Terms, mark};
 use super::settings::{Bans, Federation, Hosted};
-use super::source::{HostedSource, Input};
+use super::source::{HostedSource, Sources};
 use super::{Policy, Rules, people};
 use crate::reason::{Direction, Outcome};
 
@@ -40,7 +40,7 @@ pub struct Compiled {
 ///
 /// # Errors
 /// Every finding, if one of them is an error.
-pub fn compile(input: &Input) -> Result<Compiled, Vec<Finding>> {
+pub fn compile(input: &Sources) -> Result<Compiled, Vec<Finding>> {
     let (policy, mut findings) = build(input);
     let Some(policy) = policy else { return Err(findings) };
     let cases = cases::run(&policy, &input.sources);
@@ -52,7 +52,7 @@ pub fn compile(input: &Input) -> Result<Compiled, Vec<Finding>> {
 }
 
 /// Makes the policy without running its cases. No policy if any finding is an error.
-pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
+pub fn build(input: &Sources) -> (Option<Policy>, Vec<Finding>) {
     let mut building = Building::default();
     let users: Vec<Arc<[usize]>> = (0..input.sources.len())
         .map(|source| {
@@ -131,7 +131,7 @@ impl Building {
         spec: &Placed<RuleSpec>,
         defaults: &Defaults,
         users: &Arc<[usize]>,
-        input: &Input,
+        input: &Sources,
     ) {
         let place = spec.place(reader.file());
         let name = self.name(reader, spec.value.name.as_ref(), &place);
@@ -270,7 +270,7 @@ impl Building {
         reader: &mut Reader,
         list: Option<&Placed<Vec<Scalar>>>,
         users: &Arc<[usize]>,
-        input: &Input,
+        input: &Sources,
     ) -> Arc<[usize]> {
         let Some(list) = list else { return Arc::clone(users) };
         if list.value.is_empty() {
@@ -358,7 +358,7 @@ impl Building {
         }
     }
 
-    fn hosted(&mut self, source: &HostedSource, defaults: &[Defaults], input: &Input) -> Hosted {
+    fn hosted(&mut self, source: &HostedSource, defaults: &[Defaults], input: &Sources) -> Hosted {
         let mut terms: Option<(&Defaults, Place)> = None;
         for &index in &source.sources {
             let (Some(file), Some(of_file)) = (input.sources.get(index), defaults.get(index)) else {

@@ -62,7 +62,7 @@ pub use quarantine::{Counted, Often, Quarantine, SettledParties};
 pub use question::{Arrive, Federate, Identity, Question, StanzaKind, StanzaType, Supposed, Tls};
 pub use rules::{Identities, Quotas, Rate, RuleName, StanzaRules, Terms};
 pub use settings::{Bans, Federation};
-pub use source::{HostedSource, Input, Source};
+pub use source::{HostedSource, Source, Sources};
 pub use verdict::{Permit, Verdict};
 
 use crate::jid::{Domain, Jid};

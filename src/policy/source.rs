@@ -10,7 +10,7 @@ use crate::jid::Domain;
 
 /// Everything a policy is made from.
 #[derive(Clone, Debug)]
-pub struct Input {
+pub struct Sources {
     /// The domains served here.
     pub hosted: Vec<HostedSource>,
     /// The policy files, each once.
@@ -28,7 +28,7 @@ pub struct HostedSource {
     pub domain: Domain,
     /// Its federation setting.
     pub federation: Federation,
-    /// Indexes of its policy files in [`Input::sources`].
+    /// Indexes of its policy files in [`Sources::sources`].
     pub sources: Vec<usize>,
     /// Where the configuration names it.
     pub place: Place,

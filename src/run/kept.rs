@@ -47,7 +47,7 @@ pub fn of_version(version: u32) -> String {
     format!("it is of version {version}")
 }
 
-/// Moves a file that cannot be read to another name, lest what it may still tell be written over; where it is then.
+/// Moves a file that cannot be read to another name, so that what it may still tell is not written over; where it is then.
 pub fn set_aside(path: &Path) -> PathBuf {
     let aside = aside(path);
     // Best effort: where it cannot be moved, it is told all the same.

@@ -337,7 +337,7 @@ impl Observe {
         }
     }
 
-    /// A record that costs a peer nothing to cause: so many from one network, lest it fill the disk.
+    /// A record that costs a peer nothing to cause: so many from one network, so that none fills the disk.
     fn audit_refusal(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
         if self.may_record(meta.peer.map(|p| Network::of(p.ip()))) {
             self.audit(meta, event, record, around);

@@ -1,7 +1,7 @@
 //! What is told of streams and their pairs: once, with its true reason, and with who it was.
 
 use super::*;
-use crate::policy::{Bans, Day, Federation, HostedSource, Input, Place, Policy, build};
+use crate::policy::{Bans, Day, Federation, HostedSource, Place, Policy, Sources, build};
 use crate::run::audit::{self, Audit};
 use crate::run::observe::Observe;
 use crate::run::refusals::{RefusalQuery, RefusalRecord};
@@ -16,7 +16,7 @@ fn of_others() -> Policy {
     let (domain, place) = (domain("annex.example"), Place::whole("test"));
     let hosted = vec![HostedSource { domain, federation: Federation::Any, sources: Vec::new(), place }];
     let today = Day::parse("2027-01-01").unwrap();
-    build(&Input { hosted, sources: Vec::new(), today, digest: "others".to_owned() }).0.unwrap()
+    build(&Sources { hosted, sources: Vec::new(), today, digest: "others".to_owned() }).0.unwrap()
 }
 
 // A ban or a reload that ends a living pair: what still comes is one refusal, whose repeats are counted in the list alone; each record of

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::policy::{
-    Day, Federation, HostedSource, Input, Often, Place, PolicyFile, Quarantine, Source, build,
+    Day, Federation, HostedSource, Often, Place, PolicyFile, Quarantine, Source, Sources, build,
 };
 
 const HOUR: i64 = 3600 * 1000;
@@ -129,7 +129,7 @@ fn the_strictest_rule_of_a_party_holds_for_all_of_it() {
             sources: vec![0],
             place: Place::whole("g.yaml"),
         });
-        let input = Input {
+        let input = Sources {
             hosted: hosted.into(),
             sources: vec![Source::new("p.yaml", file)],
             today: Day::parse("2026-11-21").unwrap(),

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 
 use crate::limit::{LoginParams, Room, SenderParams};
 use crate::metrics::Metrics;
-use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Policy, build};
+use crate::policy::{Day, Federation, HostedSource, Networks, Place, Policy, Sources, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
@@ -31,7 +31,7 @@ pub(crate) fn federating(federation: Federation) -> Arc<Policy> {
     let hosted = HostedSource { domain: domain("hall.example"), federation, sources: Vec::new(), place };
     let today = Day::parse("2027-01-01").unwrap();
     let digest = federation.label().to_owned();
-    let (policy, findings) = build(&Input { hosted: vec![hosted], sources: Vec::new(), today, digest });
+    let (policy, findings) = build(&Sources { hosted: vec![hosted], sources: Vec::new(), today, digest });
     Arc::new(policy.unwrap_or_else(|| panic!("{findings:?}")))
 }
 

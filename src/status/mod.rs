@@ -33,7 +33,7 @@ pub struct Snapshot {
     /// The servers behind.
     pub backends: Vec<Backend>,
     /// Our certificates, the one that ends first at the top.
-    pub certificates: Vec<Certificate>,
+    pub certificates: Vec<OwnCertificate>,
     /// The pairs that stand, of this page.
     pub pairs: Vec<Pair>,
     /// How many pairs stand in all.
@@ -92,14 +92,14 @@ pub struct Cluster {
     /// Bans, attempts to log in and orders that the others have not heard yet.
     pub untold: usize,
     /// The nodes, this one first.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<NodeRow>,
     /// In what they differ, in words.
     pub differences: Vec<String>,
 }
 
 /// One of the nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
+pub struct NodeRow {
     /// Its name, new with each start.
     pub node: String,
     /// The name of its machine.
@@ -120,7 +120,7 @@ pub struct Node {
     pub ahead: i64,
 }
 
-impl Node {
+impl NodeRow {
     /// Its clock beside ours, in words. What the way to the store may hide is no difference.
     pub fn clock(&self) -> String {
         match self.ahead.unsigned_abs() < TOLD_FROM {
@@ -155,7 +155,7 @@ pub struct Backend {
     #[serde(default)]
     pub waiting: usize,
     /// Each address with what ails it, if anything does.
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<BackendAddress>,
 }
 
 impl Backend {
@@ -173,7 +173,7 @@ impl Backend {
 
 /// An address of a server behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Address {
+pub struct BackendAddress {
     /// Address and port.
     pub address: String,
     /// What is wrong, and what to do; none if nothing is.
@@ -183,7 +183,7 @@ pub struct Address {
     pub remark: Option<String>,
 }
 
-impl Address {
+impl BackendAddress {
     /// How it is, in words.
     pub fn words(&self) -> &str {
         self.trouble.as_deref().or(self.remark.as_deref()).unwrap_or("answers")
@@ -192,7 +192,7 @@ impl Address {
 
 /// A certificate of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Certificate {
+pub struct OwnCertificate {
     /// The hosted domain.
     pub domain: String,
     /// When it ends.

@@ -19,7 +19,7 @@ fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
 }
 
-fn input(federation: Federation, files: &[&str]) -> Input {
+fn input(federation: Federation, files: &[&str]) -> Sources {
     let mut sources = Vec::new();
     for (index, text) in files.iter().enumerate() {
         let name = format!("{index}.yaml");
@@ -33,7 +33,7 @@ fn input(federation: Federation, files: &[&str]) -> Input {
         sources: (0..files.len()).collect(),
         place: Place::whole("gatehouse.yaml"),
     });
-    Input { hosted: hosted.to_vec(), sources, today: day("2026-11-21"), digest: "d".to_owned() }
+    Sources { hosted: hosted.to_vec(), sources, today: day("2026-11-21"), digest: "d".to_owned() }
 }
 
 fn compiled(federation: Federation, rules: &str) -> Policy {

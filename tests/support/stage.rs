@@ -29,7 +29,7 @@ pub fn pair(sender: &str, target: &str) -> Pair {
 
 /// A policy for `hall.example` (and `annex.example`) from one file's text.
 pub fn policy(federation: gatehouse::policy::Federation, text: &str) -> Arc<Policy> {
-    use gatehouse::policy::{HostedSource, Input, Place, Source, compile};
+    use gatehouse::policy::{HostedSource, Place, Source, Sources, compile};
     let (file, findings) = gatehouse::config::load::parse::<gatehouse::policy::PolicyFile>(text, "test.yaml");
     assert!(findings.is_empty(), "{findings:?}");
     let hosted = ["hall.example", "annex.example"].map(|name| HostedSource {
@@ -38,7 +38,7 @@ pub fn policy(federation: gatehouse::policy::Federation, text: &str) -> Arc<Poli
         sources: vec![0],
         place: Place::whole("test"),
     });
-    let input = Input {
+    let input = Sources {
         hosted: hosted.into(),
         sources: vec![Source::new("test.yaml", file)],
         today: Day::parse("2026-11-21").unwrap(),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::gateway::protocol::{self, Stream};
-use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Policy, SettledParties, Source};
+use crate::policy::{self, Day, Federation, HostedSource, Place, Policy, SettledParties, Source, Sources};
 
 fn policy(text: &str, more: &[&str]) -> Policy {
     policy_under(Federation::Any, text, more)
@@ -21,7 +21,7 @@ fn policy_under(federation: Federation, text: &str, more: &[&str]) -> Policy {
     });
     let today = Day::parse("2026-11-21").unwrap();
     let sources = vec![Source::new("now.yaml", file)];
-    let input = Input { hosted: hosted.collect(), sources, today, digest: String::new() };
+    let input = Sources { hosted: hosted.collect(), sources, today, digest: String::new() };
     policy::build(&input).0.unwrap()
 }
 
@@ -293,7 +293,7 @@ proptest! {
         let hosted = HostedSource { domain: Domain::parse("home.example").unwrap(), federation: Federation::Listed,
             sources: (0..sources.len()).collect(), place };
         let today = Day::parse("2026-11-21").unwrap();
-        let compiled = policy::compile(&Input { hosted: vec![hosted], sources, today, digest: String::new() });
+        let compiled = policy::compile(&Sources { hosted: vec![hosted], sources, today, digest: String::new() });
         if let Err(findings) = compiled {
             panic!("{findings:#?}\n{text}");
         }

@@ -44,12 +44,12 @@ pub struct Pair {
     pub octets: u64,
     /// What stream management (XEP-0198) makes of it; none: nothing is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub managed: Option<Managed>,
+    pub managed: Option<CountedStream>,
 }
 
 /// A pair of which stanzas are counted (XEP-0198).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Managed {
+pub struct CountedStream {
     /// Whether it may go on over another connection, should this one break.
     pub resumes: bool,
     /// Stanzas that are sent and not acknowledged.

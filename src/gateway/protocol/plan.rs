@@ -41,7 +41,7 @@ pub struct Plan {
     #[serde(default)]
     pub elsewhere: Vec<String>,
     /// What is to be looked at in the files although they load.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<ToldFinding>,
 }
 
 /// Pairs that pass from one rule to another.
@@ -76,7 +76,7 @@ pub struct Change {
 
 /// A finding, as it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct ToldFinding {
     /// The file.
     pub file: String,
     /// The line, from 1; 0 for the whole file.
@@ -89,7 +89,7 @@ pub struct Fault {
     pub text: String,
 }
 
-impl From<&Finding> for Fault {
+impl From<&Finding> for ToldFinding {
     fn from(finding: &Finding) -> Self {
         Self {
             file: finding.place.file.to_string(),

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::protocol::{Fault, Plan};
+use super::super::protocol::{Plan, ToldFinding};
 use super::super::reading::{Read, Reading};
 use super::super::{background, changes, freeing};
 use super::{Reloader, internal};
@@ -53,7 +53,7 @@ pub(super) async fn foresee(reloader: &Reloader, read: &Read) -> Result<Plan, Ve
     let after = Arc::new(after.with_known(tools.observe.peers().with(|peers| peers.known())));
     let trust = &read.credentials.trust;
     let (views, silent) = tools.registry.views_under(Some(&after), Some(trust)).await;
-    let warnings = read.remarks.iter().map(Fault::from).collect();
+    let warnings = read.remarks.iter().map(ToldFinding::from).collect();
     let (old, shown) = reloader.with(|current| (Arc::clone(&current.settings), current.credentials.clone()));
     let (next, to_show, known) = (read.settings.clone(), read.credentials.clone(), Arc::clone(&old));
     // All rules and the entries of all lists are compared: of many it takes a while, in which relays go on.

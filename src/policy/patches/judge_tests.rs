@@ -78,7 +78,7 @@ fn a_file_of_patches_does_what_its_cases_say() {
     assert!(outcomes.iter().all(|outcome| outcome.passed), "{outcomes:#?}");
     assert_eq!(patches.next_expiry(today()), Day::parse("2027-07-01"));
     // It is told beforehand that a patch ends, with its owner and its line.
-    let nothing = crate::policy::Input {
+    let nothing = crate::policy::Sources {
         hosted: Vec::new(),
         sources: Vec::new(),
         today: Day::parse("2027-06-10").unwrap(),

@@ -7,16 +7,16 @@
 mod cases;
 mod file;
 mod judge;
+mod matches;
 mod read;
-mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use cases::is_stanza;
 pub use file::{ConditionSpec, PatchCaseSpec, PatchFile, PatchSource, PatchSpec};
 pub use judge::{PatchQuestion, Struck};
+pub use matches::PatchWord;
 pub use read::{compile as compile_patches, try_alone as try_patches};
-pub use told::PatchWord;
 
 pub(in crate::policy) use cases::stanza_of;
 

@@ -4,7 +4,7 @@
 //! an attempt that was made while it was away would wait for its deadline. As soon as the domain has proven a stream of its own, a
 //! leg of which nothing has been heard for a moment is given up for a new one. What waits goes over that: nothing has gone out on a
 //! leg that does not stand. An attempt of which something is heard afterwards is none that hangs. The moment grows with the time
-//! that nothing has come to stand, lest a domain that comes and goes keep every attempt from its end.
+//! that nothing has come to stand, or a domain that comes and goes would keep every attempt from its end.
 
 use std::time::Instant;
 

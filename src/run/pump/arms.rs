@@ -447,7 +447,7 @@ impl Pump {
         *left < before
     }
 
-    /// XML-17: refused stanzas are paid for as they come, lest one fills the line for nothing; each counts as one.
+    /// XML-17: refused stanzas are paid for as they come, so that none fills the line for nothing; each counts as one.
     fn charge_skipped(&mut self, token: Option<&Token>, now: Instant) {
         let octets = self.legs.near.as_mut().map_or(0, |leg| leg.framer.take_skipped());
         if octets > 0 {

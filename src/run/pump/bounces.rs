@@ -4,7 +4,7 @@
 //! room goes back, and a bounce that nobody takes is the last one on the stream that caused it. The stream is read on while
 //! bounces wait for room: what the courier needs to begin, the question about its key, may come on that very stream.
 //!
-//! To one address go so many a second, lest the gateway be a reflector (LIM-09). Of whoever causes more each stanza is answered in
+//! To one address go so many a second, so that the gateway is no reflector (LIM-09). Of whoever causes more each stanza is answered in
 //! its turn (DB-70): its stream alone is not read meanwhile. What is late, because others bring as much for it, is counted and told.
 
 use std::collections::VecDeque;

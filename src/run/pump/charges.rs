@@ -127,7 +127,7 @@ impl Charges {
         }
     }
 
-    /// XML-17: refused stanzas are paid for as they come, lest one fills the line for nothing; each counts as one, when it is over.
+    /// XML-17: refused stanzas are paid for as they come, so that none fills the line for nothing; each counts as one, when it is over.
     pub(super) fn skipped(&mut self, stanzas: u64, octets: usize, flow: Flow, fars: &Fars, now: Instant) {
         let mut spent = Allowance::default();
         spent.owe(stanzas, octets);

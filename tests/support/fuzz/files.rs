@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use gatehouse::config;
 use gatehouse::jid::Domain;
 use gatehouse::policy::{
-    Arrive, Day, Federate, Federation, Finding, HostedSource, Identity, Input, KeyDigest, OfStanza, Place,
-    Policy, PolicyFile, Question, ShownKey, Source, StanzaKind, Tls, build, compile, stand_alone,
+    Arrive, Day, Federate, Federation, Finding, HostedSource, Identity, KeyDigest, OfStanza, Place, Policy,
+    PolicyFile, Question, ShownKey, Source, Sources, StanzaKind, Tls, build, compile, stand_alone,
 };
 use gatehouse::reason::{Direction, Flow, Reason};
 
@@ -37,7 +37,7 @@ pub fn policy(data: &[u8]) {
         }
     }
     let hosted = ["hall.example", "annex.example", "bücher.example"].into_iter().zip(Federation::ALL);
-    let input = Input {
+    let input = Sources {
         hosted: hosted
             .map(|(name, federation)| HostedSource {
                 domain: Domain::parse(name).unwrap(),
@@ -92,7 +92,7 @@ fn told(findings: &[Finding], name: &str, text: &str) {
 }
 
 /// Questions of every kind get one answer, the same from the living gateway and from `explain`.
-fn judged(policy: &Policy, input: &Input) {
+fn judged(policy: &Policy, input: &Sources) {
     assert_eq!(policy.digest(), input.digest);
     let mut names: Vec<&str> = policy.rule_names().map(|name| name.as_str()).collect();
     assert_eq!(names.first(), Some(&"default"));

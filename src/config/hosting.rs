@@ -120,10 +120,10 @@ fn standard_listeners<T>(at: &Option<Placed<T>>, words: &Words) -> Vec<Listener>
         place: Place { line: 0, column: 0, ..place.clone() },
     };
     vec![
-        standard(5269, Role::S2s(Encryption::Starttls)),
-        standard(5270, Role::S2s(Encryption::Direct)),
-        standard(5222, Role::C2s(Encryption::Starttls)),
-        standard(5223, Role::C2s(Encryption::Direct)),
+        standard(5269, Callers::S2s(Encryption::Starttls)),
+        standard(5270, Callers::S2s(Encryption::Direct)),
+        standard(5222, Callers::C2s(Encryption::Starttls)),
+        standard(5223, Callers::C2s(Encryption::Direct)),
     ]
 }
 
@@ -189,7 +189,7 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
         web_is_not_here(words, &at.value);
         return Some(Listener {
             address: address?,
-            role: Role::Inside(from),
+            role: Callers::Inside(from),
             proxies: None,
             default: clients::default(words, at, false),
             place: words.place(at),
@@ -237,10 +237,10 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
     };
     let encryption = if tls? == Tls::Starttls { Encryption::Starttls } else { Encryption::Direct };
     let role = match flow? {
-        Who::C2s => Role::C2s(encryption),
-        Who::Mixed => Role::Mixed(Mixed { starttls: tls? == Tls::Any, web }),
-        Who::Inside | Who::S2s => Role::S2s(encryption),
-        Who::Websocket => Role::Websocket(web?),
+        Who::C2s => Callers::C2s(encryption),
+        Who::Mixed => Callers::Mixed(Mixed { starttls: tls? == Tls::Any, web }),
+        Who::Inside | Who::S2s => Callers::S2s(encryption),
+        Who::Websocket => Callers::Websocket(web?),
     };
     let default = clients::default(words, at, role.is_direct());
     Some(Listener { address: address?, role, proxies, default, place: words.place(at) })
@@ -395,11 +395,13 @@ fn domain(
         .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
         .and_then(|spec| backends::read(words, spec, federation));
     let takes_clients = at.value.backend.as_ref().is_some_and(|backend| backend.value.c2s.is_some());
+    let register = at.value.backend.as_ref().and_then(|backend| backend.value.register.as_ref());
+    let registers = register.filter(|word| word.value == "on").map(|word| words.place(word));
     let clients = at
         .value
         .clients
         .as_ref()
-        .map_or_else(Clients::default, |at| clients::shown(words, at, takes_clients));
+        .map_or_else(ClientProof::default, |at| clients::shown(words, at, takes_clients, registers));
     let policies = files_once(words, at.value.policies.as_ref());
     let shadow = at.value.shadow.as_ref().map(|list| files_once(words, Some(list)));
     let beside = at.value.shadow_federation.as_ref();
