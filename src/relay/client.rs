@@ -292,7 +292,7 @@ impl Step<'_, '_> {
             serving::Effect::Send(octets) => self.say_near(octets),
             serving::Effect::Upgrade => self.turn.push(Effect::Upgrade(Side::Near)),
             serving::Effect::Restart => self.turn.push(Effect::Restart(Side::Near)),
-            serving::Effect::Call(domain, account) => self.call(domain, account),
+            serving::Effect::Call(domain) => self.call(domain),
             serving::Effect::Say(ask, octets) => {
                 self.heed_management(&octets);
                 self.goes_on(&ask);
@@ -328,7 +328,7 @@ impl Step<'_, '_> {
     }
 
     /// C2S-02: TLS stands, and the domain is ours.
-    fn call(&mut self, domain: Domain, account: Option<String>) {
+    fn call(&mut self, domain: Domain) {
         let Some(client) = self.turn.home.clients.get(&domain) else { return };
         let rules = Rules {
             mechanisms: client.mechanisms.clone(),
@@ -339,8 +339,7 @@ impl Step<'_, '_> {
         };
         let step_time = self.turn.home.timeouts.header;
         let language = self.client.languages.0.clone().filter(|tag| is_language(tag));
-        let to = domain.clone();
-        self.client.terms = Some(posing::PosingParams { account, to, language, rules, step_time });
+        self.client.terms = Some(posing::PosingParams { to: domain.clone(), language, rules, step_time });
         self.client.far = Life::Open(Posing::Dialling);
         self.turn.push(Effect::Connect(FAR, Destination::Client(domain)));
     }

@@ -123,14 +123,7 @@ fn strophe_and_xmpp_js_log_in_to_prosody_talk_and_come_back() {
 
 #[test]
 fn strophe_and_xmpp_js_log_in_to_ejabberd_talk_and_come_back() {
-    by_libraries(Legacy::Ejabberd, true);
-}
-
-// By SASL2 and Bind 2, since it says who it is: xmpp.js 0.14 then asks on the stream that has its session for that very session, hears ejabberd's
-// `<failed/>`, and forgets it. So none comes back there.
-#[test]
-fn strophe_and_xmpp_js_log_in_to_ejabberd_24_and_talk() {
-    by_libraries(Legacy::Ejabberd24, false);
+    by_libraries(Legacy::Ejabberd24, true);
 }
 
 // It has no sessions to come back to.

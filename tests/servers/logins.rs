@@ -1,5 +1,5 @@
 //! Logins and resumptions in every order that servers of both generations know, through the gateway: SASL of RFC 6120 and of XEP-0388, with
-//! each flag of channel binding, Bind 2, tokens (XEP-0484), and sessions that are there or gone. The client verifies the server.
+//! each flag of channel binding, Bind 2, and sessions that are there or gone. The client verifies the server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::programs::{Desk, jid};
 use crate::support::raw::Raw;
 use crate::support::release::Release;
 use crate::support::scene::{HOSTED, Scene, Wishes};
-use crate::support::scram::{Scram, by_token, proof_of_server};
+use crate::support::scram::Scram;
 use crate::support::server::{Legacy, PASSWORD, Place, SECOND, Server};
 use crate::support::{ejabberd, prosody, wait_for};
 
@@ -258,9 +258,11 @@ const GONE: &str = "<resume xmlns='urn:xmpp:sm:3' previd='gone' h='0'/>";
 /// that waited, one that fails and binds, and one that fails and leaves the bind to the client.
 fn a_day(scene: &Scene, desk: &Desk) {
     let (mut raw, features) = offered(desk, Some("warden"));
-    for offered in ["urn:xmpp:sasl:2", "urn:xmpp:bind:0", "urn:xmpp:sm:3", "urn:xmpp:fast:0"] {
+    for offered in ["urn:xmpp:sasl:2", "urn:xmpp:bind:0", "urn:xmpp:sm:3"] {
         assert!(features.contains(offered), "{offered}: {features}");
     }
+    // STR-15: tokens (XEP-0484) it offers to streams with a `from` alone, and none of ours has one, whoever calls.
+    assert!(!features.contains("urn:xmpp:fast:0"), "{features}");
     let success = authenticate(&mut raw, BIND);
     assert!(success.contains("<bound") && success.contains("<enabled"), "{success}");
     let session = attribute(success.split_once("<enabled").unwrap().1, "id").to_owned();
@@ -288,99 +290,32 @@ fn a_day(scene: &Scene, desk: &Desk) {
     goes_on(desk, raw, At::LoggedIn);
 }
 
-const TOKEN: &str = "HT-SHA-256-NONE";
-
-/// A login with a token: the success, or the failure.
-fn with_token(
-    raw: &mut Raw,
-    secret: &str,
-    (count, more): (u32, &str),
-    inside: &str,
-) -> Result<String, String> {
-    let fast = format!("<fast xmlns='urn:xmpp:fast:0' count='{count}'{more}/>{inside}");
-    begin(raw, Sasl2, TOKEN, &by_token("warden", secret), &fast);
-    let heard = outcome(raw);
-    let Some(proof) = payload(&heard, "additional-data") else { return Err(heard) };
-    assert_eq!(proof, proof_of_server(secret), "{heard}");
-    Ok(heard)
-}
-
-/// CB-10, STR-15, XEP-0484: a token comes with a login that asks for it, lets in without the password, with a bind and with a session
-/// that comes back; a wrong one leaves the password; one that is given back is none any more; and who does not say who he is sees none.
-fn tokens(scene: &Scene, desk: &Desk) {
-    let (mut raw, features) = offered(desk, Some("warden"));
-    let fast = features.split_once("urn:xmpp:fast:0").unwrap().1.split("</fast>").next().unwrap();
-    assert_eq!(texts(fast, "mechanism"), [TOKEN], "{features}");
-    let request = format!("<request-token xmlns='urn:xmpp:fast:0' mechanism='{TOKEN}'/>");
-    let scram = (Sasl2, "SCRAM-SHA-1", "n");
-    let success = by_scram(&mut raw, scram, PASSWORD, &format!("{request}{BIND}")).unwrap();
-    let secret = attribute(success.split_once("<token").unwrap().1, "token").to_owned();
-    assert!(success.contains("<bound"), "{success}");
-    raw.hear("</stream:features>");
-    goes_on(desk, raw, At::Bound);
-
-    let (mut raw, _) = offered(desk, Some("warden"));
-    let success = with_token(&mut raw, &secret, (1, ""), BIND).unwrap();
-    assert!(success.contains("<bound"), "{success}");
-    let session = attribute(success.split_once("<enabled").unwrap().1, "id").to_owned();
-    raw.hear("</stream:features>");
-    raw.say("<presence/>");
-    raw.hear("<presence");
-    vanishes(scene, raw, "while the token lay there");
-    let (mut raw, _) = offered(desk, Some("warden"));
-    let resume = format!("<resume xmlns='urn:xmpp:sm:3' previd='{session}' h='1'/>");
-    let success = with_token(&mut raw, &secret, (2, ""), &resume).unwrap();
-    assert!(success.contains("<resumed"), "{success}");
-    raw.hear("while the token lay there");
-    goes_on(desk, raw, At::Bound);
-    let (mut raw, _) = offered(desk, Some("warden"));
-    let success = with_token(&mut raw, &secret, (3, ""), &format!("{BIND}{GONE}")).unwrap();
-    assert!(success.contains("<failed") && success.contains("<bound"), "{success}");
-    raw.hear("</stream:features>");
-    goes_on(desk, raw, At::Bound);
-
-    let (mut raw, _) = offered(desk, Some("warden"));
-    let failure = with_token(&mut raw, "none of theirs", (4, ""), "").expect_err("a wrong token");
-    assert!(failure.contains("<not-authorized"), "{failure}");
-    authenticate(&mut raw, "");
-    raw.hear("</stream:features>");
-    goes_on(desk, raw, At::LoggedIn);
-    let (mut raw, _) = offered(desk, Some("warden"));
-    with_token(&mut raw, &secret, (5, " invalidate='true'"), "").expect("it holds once more");
-    let (mut raw, _) = offered(desk, Some("warden"));
-    with_token(&mut raw, &secret, (6, ""), "").expect_err("it was given back");
-
-    let (mut raw, features) = offered(desk, None);
-    assert!(!features.contains("urn:xmpp:fast:0"), "{features}");
-    if features.contains("urn:xmpp:sasl:2") {
-        let failure = with_token(&mut raw, &secret, (7, ""), "").expect_err("it was not offered");
-        assert!(failure.contains("<invalid-mechanism"), "{failure}");
-    }
-    goes_on(desk, raw, At::Secured);
-}
-
-fn by_sasl2(legacy: Legacy, demanded: &str, start: &dyn Fn(&Place<'_>) -> Server) {
-    let (scene, desk) = scene(legacy, &Wishes { legacy: Some(start), gateway: MORE, ..Wishes::default() });
-    flags(&desk, Sasl2, Some("warden"), demanded);
-    a_day(&scene, &desk);
-    tokens(&scene, &desk);
-    assert!(!scene.gateway.log().contains("panicked"));
-}
-
+// C2S-19: it writes features behind a resumption, too, behind what waited and `<r/>`.
 #[test]
 fn sasl2_of_prosody_13_logs_in_binds_and_resumes() {
     let modules = [("\"smacks\",", "\"smacks\", \"sasl2\", \"sasl2_bind2\", \"sasl2_sm\", \"sasl2_fast\",")];
-    by_sasl2(Legacy::Prosody13, "success", &|place| {
-        Server::new(place, prosody::legacy_with(Release::Trixie, place, &modules))
-    });
+    let modern =
+        |place: &Place<'_>| Server::new(place, prosody::legacy_with(Release::Trixie, place, &modules));
+    let (scene, desk) =
+        scene(Legacy::Prosody13, &Wishes { legacy: Some(&modern), gateway: MORE, ..Wishes::default() });
+    flags(&desk, Sasl2, Some("warden"), "success");
+    a_day(&scene, &desk);
+    assert!(!scene.gateway.log().contains("panicked"));
 }
 
+// STR-15: ejabberd offers SASL2 to streams with a `from` alone, which no stream of ours has, whoever calls: its clients log in by RFC 6120.
 #[test]
-fn sasl2_of_ejabberd_24_logs_in_binds_and_resumes() {
+fn ejabberd_24_offers_the_login_of_rfc_6120_alone() {
     let module = [("  mod_blocking: {}", "  mod_auth_fast: {}\n  mod_blocking: {}")];
-    by_sasl2(Legacy::Ejabberd24, "not-authorized", &|place| {
-        Server::new(place, ejabberd::legacy_with(Release::Trixie, place, &module))
-    });
+    let modern =
+        |place: &Place<'_>| Server::new(place, ejabberd::legacy_with(Release::Trixie, place, &module));
+    let (_scene, desk) =
+        scene(Legacy::Ejabberd24, &Wishes { legacy: Some(&modern), gateway: MORE, ..Wishes::default() });
+    for user in [None, Some("warden")] {
+        let (raw, features) = offered(&desk, user);
+        assert!(!features.contains("urn:xmpp:sasl:2") && features.contains("SCRAM-SHA-512"), "{features}");
+        goes_on(&desk, raw, At::Secured);
+    }
 }
 
 /// What the gateway's log says of clients that cannot log in.
@@ -400,16 +335,16 @@ fn a_list_that_ejabberd_signs_is_told_where_clients_see_another() {
             |place: &Place<'_>| Server::new(place, ejabberd::legacy_with(Release::Trixie, place, &replace));
         let (scene, desk) =
             scene(Legacy::Ejabberd24, &Wishes { legacy: Some(&signing), gateway: MORE, ..Wishes::default() });
-        for (profile, user) in [(Rfc6120, None), (Rfc6120, Some("warden")), (Sasl2, Some("warden"))] {
+        for user in [None, Some("warden")] {
             for mechanism in ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
                 let (mut raw, features) = offered(&desk, user);
                 let scram = Scram::new(mechanism, "n", "warden");
-                begin(&mut raw, profile, mechanism, scram.first().as_bytes(), "");
+                begin(&mut raw, Rfc6120, mechanism, scram.first().as_bytes(), "");
                 let heard = raw.hear("</challenge>");
                 let first = payload(heard.trim_end_matches("</challenge>"), "challenge").unwrap();
                 let vouched =
-                    scram.vouches(&String::from_utf8(first).unwrap(), &shown(&features, profile), &[]);
-                assert_eq!(vouched, Some(told == 0), "{profile:?} {mechanism}: {features}");
+                    scram.vouches(&String::from_utf8(first).unwrap(), &shown(&features, Rfc6120), &[]);
+                assert_eq!(vouched, Some(told == 0), "{mechanism}: {features}");
             }
         }
         let lines = warnings(&scene);

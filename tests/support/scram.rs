@@ -101,17 +101,3 @@ impl Scram {
         hmac::sign(&hmac::Key::new(self.kind.hmac, key), text.as_bytes()).as_ref().to_vec()
     }
 }
-
-/// What a client says first with a token (`HT-SHA-256-NONE`).
-pub fn by_token(user: &str, secret: &str) -> Vec<u8> {
-    [user.as_bytes(), &[0], &token(secret, "Initiator")].concat()
-}
-
-/// What the server answers to it, which nobody else knows.
-pub fn proof_of_server(secret: &str) -> Vec<u8> {
-    token(secret, "Responder")
-}
-
-fn token(secret: &str, side: &str) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), side.as_bytes()).as_ref().to_vec()
-}

@@ -166,7 +166,7 @@ impl Visit<'_> {
         };
         stream.write_all(&header).await.map_err(|error| format!("the connection broke: {error}"))?;
         let mut talk = Talk::new(Box::new(stream), Content::Client, self.settings.timeouts.unauth);
-        let trouble = match self.greet(&mut talk, Some(self.user())).await {
+        let trouble = match self.greet(&mut talk).await {
             Ok(features) => return Ok((talk, features)),
             Err(trouble) => trouble,
         };
@@ -201,14 +201,9 @@ impl Visit<'_> {
         .await
     }
 
-    /// Whose header it is: a server may offer more to who says so.
-    fn user(&self) -> String {
-        format!("{}@{}", self.account.map_or(NOBODY, |account| &account.name), self.hosted.name)
-    }
-
-    async fn greet(&self, talk: &mut Talk, from: Option<String>) -> Result<Element, String> {
+    async fn greet(&self, talk: &mut Talk) -> Result<Element, String> {
         let to = Some(self.hosted.name.to_string());
-        let ours = Header { from, to, version: Some((1, 0)), ..Header::new(Content::Client) };
+        let ours = Header { to, version: Some((1, 0)), ..Header::new(Content::Client) };
         talk.say(&ours.write_open()).await?;
         let Token::Header(_) = talk.hear().await? else { return Err("no stream header came".to_owned()) };
         features_of(talk).await
@@ -225,7 +220,7 @@ impl Visit<'_> {
         for &(profile, mechanism) in ways {
             let mut refused = Vec::new();
             for flag in Flag::BOTH {
-                let scram = Scram::new(mechanism, flag, NOBODY, &nonce()?);
+                let scram = Scram::new(mechanism, flag, "gatehouse-probe", &nonce()?);
                 let way = way(profile, mechanism, Some(flag));
                 match login::begin(talk, profile, mechanism, &scram.first()).await? {
                     Heard::Challenge(message) => {
@@ -320,7 +315,7 @@ impl Visit<'_> {
         let features = match profile {
             Profile::Sasl => {
                 talk.framer.restart();
-                self.greet(&mut talk, None).await?
+                self.greet(&mut talk).await?
             }
             Profile::Sasl2 => features_of(&mut talk).await?,
         };
@@ -336,9 +331,6 @@ impl Visit<'_> {
         Ok(Ok(bound))
     }
 }
-
-/// An account that nobody has.
-const NOBODY: &str = "gatehouse-probe";
 
 impl Seen {
     fn at(address: SocketAddr) -> Self {

@@ -96,10 +96,6 @@ impl Step<'_, '_> {
                 }
             }
             posing::Effect::Offered(offer) => {
-                if let Some(terms) = &mut self.client.terms {
-                    // It is for the first header alone, and no other server will get that.
-                    terms.account = None;
-                }
                 if offer.binds_channel {
                     // CB-02: of those that can bind a channel, some will fail.
                     self.misfit(Reason::BackendOffersBinding);

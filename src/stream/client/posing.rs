@@ -22,8 +22,6 @@ use crate::stream::fault::Fault;
 /// What the stream is opened for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PosingParams {
-    /// The account there, without a resource, that the client's header says it is from; nothing here goes by it (STR-15).
-    pub account: Option<String>,
     /// The hosted domain.
     pub to: Domain,
     /// The `xml:lang` of the client's stream, in which its server then speaks (C2S-02).
@@ -238,9 +236,8 @@ fn open(
     mut effects: Vec<Effect>,
     now: Instant,
 ) -> (Posing, Vec<Effect>) {
-    // STR-15: by the account of the client's header a server chooses what it offers; who it is, it learns in the login.
-    let account = terms.account.as_deref();
-    let header = opening(account, Some(terms.to.as_str()), None, terms.language.as_deref());
+    // STR-15: no `from`; who it is the server learns in the login.
+    let header = opening(None, Some(terms.to.as_str()), None, terms.language.as_deref());
     effects.push(Effect::Send(header.into()));
     (Posing::Opening(OpeningStep { deadline: now + terms.step_time, granted }), effects)
 }

@@ -72,9 +72,8 @@ pub enum Effect {
     Upgrade,
     /// A new stream on this connection.
     Restart,
-    /// TLS stands and the domain is ours: the backend is called (C2S-02). With it goes the account there, without a resource,
-    /// that the header says it is from (STR-15).
-    Call(Domain, Option<String>),
+    /// TLS stands and the domain is ours: the backend is called (C2S-02).
+    Call(Domain),
     /// This to the backend.
     Say(Ask, Bytes),
     /// May this login be tried?

@@ -112,7 +112,6 @@ fn serving_graph(mut look: impl FnMut(&Serving, &serving::Input, &serving::Stepp
 fn posing_graph(mut look: impl FnMut(&Posing, &posing::Input, &posing::Stepped)) -> HashSet<Posing> {
     let now = Instant::now();
     let terms = posing::PosingParams {
-        account: Some("alice@hall.example".to_owned()),
         to: domain("hall.example"),
         language: None,
         rules: rules(),

@@ -44,7 +44,7 @@ impl Greeting {
         // STR-15: who the client says it is decides nothing; what has the form of an address is handed back (RFC 6120 4.7.2).
         let from =
             header.from.as_deref().and_then(|from| Jid::parse(from).ok()).filter(|jid| jid.local.is_some());
-        let echo = from.as_ref().map(ToString::to_string);
+        let echo = from.map(|jid| jid.to_string());
         let mut octets = opening_of(domain, echo.as_deref(), &id);
         // STR-15: after the login any other `to`, served here or not, is no longer the client's to choose.
         if line.own.as_ref().is_some_and(|own| named.as_ref() != Some(own.domain())) {
@@ -66,8 +66,7 @@ impl Greeting {
         let mut effects = vec![Effect::Send(octets.into())];
         if line.domain.is_none() {
             line.domain = Some(to.clone());
-            let account = from.filter(|jid| jid.to_domain() == to).map(|jid| jid.bare());
-            effects.push(Effect::Call(to, account));
+            effects.push(Effect::Call(to));
         }
         let waiting = Waiting { line };
         match ready {

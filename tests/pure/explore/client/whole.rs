@@ -184,10 +184,10 @@ impl World {
             said::management(),
         ];
         vec![
-            made("a whole life", 636, vec![self.arrived(&self.registering, None)], &all),
+            made("a whole life", 607, vec![self.arrived(&self.registering, None)], &all),
             made(
                 "from the door to a stanza",
-                305,
+                276,
                 vec![self.arrived(&self.home, None)],
                 &[said::clear(), said::login(), said::bind(), said::stanzas()],
             ),
