@@ -181,7 +181,7 @@ impl Stage {
     }
 
     /// What the gateway remembers and has written down names the method, both ways.
-    fn is_recorded(mut self) {
+    fn ends_recorded(mut self) {
         let method = self.by.method();
         let (code, said) = self.scene.gateway.command("peers", &["peers", "--domain", FRIEND]);
         assert!(
@@ -340,7 +340,7 @@ fn story(by: By, program: Remote, accepts: Proof) {
     }
     stage.show(2, &[]);
     stage.is_refused();
-    stage.is_recorded();
+    stage.ends_recorded();
 }
 
 macro_rules! stories {
