@@ -23,6 +23,8 @@ use crate::zones;
 /// What becomes of a question for TLSA records on its way.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
+    /// It is said that there are none, and beside it stands a record of a zone that nobody signs.
+    Beside,
     /// It is said that there are none, without a signature.
     Denied,
     /// The server is said to be in trouble.
@@ -85,11 +87,11 @@ fn asks_for_tlsa(question: &[u8]) -> bool {
     question[at..at + 2] == [0, 52]
 }
 
-/// What the gateway hears in the place of the answer: the question, as an answer with no record in it.
+/// What the gateway hears in the place of the answer: the question, as an answer without the record.
 fn instead(way: Way, question: &[u8]) -> Option<Vec<u8>> {
     let code = match way {
         Way::Open | Way::Silent => return None,
-        Way::Denied => 0,
+        Way::Beside | Way::Denied => 0,
         Way::Failed => 2,
     };
     let mut answer = question[..behind_the_name(question) + 4].to_vec();
@@ -97,6 +99,13 @@ fn instead(way: Way, question: &[u8]) -> Option<Vec<u8>> {
     // It says that it has validated.
     answer[3] = 0xa0 | code;
     answer[6..12].fill(0);
+    if way == Way::Beside {
+        answer[9] = 1;
+        // unsigned.example NS unsigned.example, for a minute; its name stands where the pointer shows.
+        let place = u16::try_from(answer.len()).unwrap() | 0xc000;
+        answer.extend(b"\x08unsigned\x07example\0\0\x02\0\x01\0\0\0\x3c\0\x02");
+        answer.extend(place.to_be_bytes());
+    }
     Some(answer)
 }
 
@@ -142,7 +151,9 @@ impl Stage {
         let key = zones::key(&folder, ZONE);
         let signed = zones::sign(&folder, ZONE, &records, &key, &[]);
         let delegation = std::fs::read_to_string(folder.join(format!("{key}.ds"))).unwrap();
-        let above = format!("{ZONE}. IN NS ns.{ZONE}.\nns.{ZONE}. IN A 127.0.0.1\n{delegation}");
+        let unsigned = "unsigned.example. IN NS ns.unsigned.example.\nns.unsigned.example. IN A 127.0.0.1";
+        let above =
+            format!("{ZONE}. IN NS ns.{ZONE}.\nns.{ZONE}. IN A 127.0.0.1\n{delegation}\n{unsigned}\n");
         let anchor = zones::key(&folder, "example");
         let top = zones::sign(&folder, "example", &above, &anchor, &[]);
         let anchor = folder.join(format!("{anchor}.key"));
@@ -179,7 +190,12 @@ async fn kept_back(validates: bool) {
     let ways: &[(Way, &str)] = match validates {
         // The way to a resolver that is believed is the machine itself.
         false => &[(Way::Silent, "dns-trouble"), (Way::Failed, "dns-trouble")],
-        true => &[(Way::Silent, "dns-trouble"), (Way::Failed, "dns-trouble"), (Way::Denied, "dns-bogus")],
+        true => &[
+            (Way::Silent, "dns-trouble"),
+            (Way::Failed, "dns-trouble"),
+            (Way::Denied, "dns-bogus"),
+            (Way::Beside, "dns-bogus"),
+        ],
     };
     let many = ways.len();
     let stage = Stage::set(u8::try_from(many).unwrap() + 1, validates).await;
