@@ -108,18 +108,18 @@ impl Origin<'_> {
         };
         let answer = filter::ErrorReply { text: Some(&words), ..answer };
         let stanza = answer.write(head.kind(), reason, reason.backend_condition())?;
-        Some(self.way_back(&pair, stanza.into(), home))
+        self.way_back(&pair, stanza.into(), home)
     }
 
-    /// How an error about a stanza of this pair goes back.
-    pub(super) fn way_back(self, pair: &Pair, stanza: Passing, home: &Home) -> Effect {
-        let via = match self.direction {
-            Direction::Inbound => None,
-            Direction::Outbound => self.backend_of(pair, home),
-        };
-        match via {
-            Some(via) => Effect::Report { pair: pair.reversed(), via, stanza: stanza.octets },
-            None => Effect::Carry(pair.reversed(), stanza),
+    /// How an error about a stanza of this pair goes back. What a backend has sent in a name that is not its own goes back to that
+    /// backend or nowhere: whoever has the name has sent nothing.
+    pub(super) fn way_back(self, pair: &Pair, stanza: Passing, home: &Home) -> Option<Effect> {
+        match self.direction {
+            Direction::Inbound => Some(Effect::Carry(pair.reversed(), stanza)),
+            Direction::Outbound => {
+                let via = self.backend_of(pair, home)?;
+                Some(Effect::Report { pair: pair.reversed(), via, stanza: stanza.octets })
+            }
         }
     }
 

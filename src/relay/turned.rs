@@ -178,7 +178,7 @@ impl Origin<'_> {
         let effect = match turned.fate() {
             Fate::Answered => turned
                 .error(to.map(|to| spokesman(to, pair)), from)
-                .map(|octets| self.way_back(pair, charged(octets), turn.home)),
+                .and_then(|octets| self.way_back(pair, charged(octets), turn.home)),
             Fate::Dropped => None,
             Fate::Replaced => turned.error(from, to).map(charged).and_then(instead),
         };
@@ -213,7 +213,8 @@ impl Origin<'_> {
         let to = canonical(turned.to.clone());
         if let Some(octets) = turned.error(to.as_deref().map(|to| spokesman(to, pair)), Some(answer)) {
             let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned.clone() };
-            turn.push(self.way_back(pair, self.charged(&sender, pair, octets), turn.home));
+            let charged = self.charged(&sender, pair, octets);
+            self.way_back(pair, charged, turn.home).into_iter().for_each(|effect| turn.push(effect));
         }
     }
 

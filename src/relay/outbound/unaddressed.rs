@@ -43,7 +43,8 @@ impl Outbound {
         let target = turned.to.as_deref().unwrap_or_default();
         let Some(pair) = self.spoken(sender, target, turn.home) else { return };
         if let Some(octets) = self.origin().told_in_name_of(turned, &pair, (blamed, reason), turn.home) {
-            turn.push(self.origin().way_back(&pair, octets.into(), turn.home));
+            let answer = self.origin().way_back(&pair, octets.into(), turn.home);
+            answer.into_iter().for_each(|effect| turn.push(effect));
         }
     }
 
