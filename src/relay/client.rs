@@ -35,7 +35,7 @@ use super::{Arrival, Destination, Effect, Event, FarId, Home, Input, Logged, Log
 /// A client, its server, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Client {
-    desk: serving::ServingParams,
+    params: serving::ServingParams,
     /// The server towards the client.
     near: Life<Serving>,
     /// The client towards the server, once that is called.
@@ -66,7 +66,7 @@ const FAR: FarId = FarId(1);
 
 impl Client {
     pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
-        let desk = serving::ServingParams {
+        let params = serving::ServingParams {
             default_domain: home.default_domain.clone(),
             sasl_attempts: home.limits.sasl_attempts,
             binds: home.limits.binds,
@@ -75,9 +75,9 @@ impl Client {
         };
         let ids = StreamIds::new(arrival.seed);
         Self {
-            near: Life::Open(Serving::new(&desk, ids, arrival.secured.clone(), now)),
+            near: Life::Open(Serving::new(&params, ids, arrival.secured.clone(), now)),
             far: Life::Over,
-            desk,
+            params,
             terms: None,
             address: arrival.address,
             secured: arrival.secured.clone(),
@@ -273,7 +273,7 @@ impl Step<'_, '_> {
     /// One step of the server towards the client, with all that follows from it.
     fn serve(&mut self, input: serving::Input) {
         let Some(machine) = self.client.near.take() else { return };
-        match machine.step(&self.client.desk, input, self.turn.now) {
+        match machine.step(&self.client.params, input, self.turn.now) {
             Ok((next, effects)) => {
                 self.client.near.put(next);
                 for effect in effects {

@@ -27,7 +27,7 @@ use crate::xml::{CLOSE, Frame, Header, Kind, RefusedStanza, Token, names};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Near {
     life: Life<Receiving>,
-    desk: ReceivingParams,
+    params: ReceivingParams,
     /// The `xml:lang` of its stream.
     pub(super) language: Option<String>,
     /// The domain that its header came from.
@@ -127,7 +127,7 @@ pub(super) enum Renewal {
 
 impl Near {
     pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
-        let desk = ReceivingParams {
+        let params = ReceivingParams {
             facing: plan::near(arrival.flow),
             counts: arrival.flow == Flow::S2sIn,
             default_domain: (arrival.flow == Flow::S2sIn).then(|| home.default_domain.clone()).flatten(),
@@ -144,8 +144,8 @@ impl Near {
         };
         let ids = StreamIds::new(arrival.seed);
         Self {
-            life: Life::Open(Receiving::new(&desk, ids, arrival.secured.clone(), now)),
-            desk,
+            life: Life::Open(Receiving::new(&params, ids, arrival.secured.clone(), now)),
+            params,
             language: None,
             named: None,
             asked_for: None,
@@ -185,7 +185,7 @@ impl Near {
     }
 
     pub(super) fn facing(&self) -> Facing {
-        self.desk.facing
+        self.params.facing
     }
 
     pub(super) fn secured(&self) -> Option<&Secured> {
@@ -315,8 +315,8 @@ impl Near {
                 self.language.clone_from(&header.lang);
                 self.named = domain(&header.from);
                 self.asked_for = domain(&header.to);
-                self.desk.max_octets = turn.home.announced(self.facing(), self.asked_for.as_ref());
-                self.desk.survived = turn.home.survived(self.facing());
+                self.params.max_octets = turn.home.announced(self.facing(), self.asked_for.as_ref());
+                self.params.survived = turn.home.survived(self.facing());
                 if let Some((pair, sought)) = self.sought_for(&header, turn) {
                     self.held = Some(header);
                     self.inquire(&pair, sought, turn);
@@ -352,7 +352,7 @@ impl Near {
     /// One step of the receiving entity.
     pub(super) fn step(&mut self, input: receiving::Input, turn: &mut Turn<'_>) -> Option<NearOutcome> {
         let machine = self.life.take()?;
-        match machine.step(&self.desk, input, turn.now) {
+        match machine.step(&self.params, input, turn.now) {
             Ok((next, effects)) => {
                 self.life.put(next);
                 // One at most, and the last.
@@ -401,7 +401,7 @@ impl Near {
 
     /// The stream ends because of this, told as its state allows.
     pub(super) fn fault(&mut self, reason: Reason, turn: &mut Turn<'_>) -> Option<NearOutcome> {
-        let fault = self.life.take()?.fault(&self.desk, reason);
+        let fault = self.life.take()?.fault(&self.params, reason);
         self.end(fault, turn)
     }
 

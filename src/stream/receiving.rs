@@ -222,7 +222,7 @@ pub struct Upgrading {
 
 impl Receiving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
-    pub fn new(desk: &ReceivingParams, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
+    pub fn new(params: &ReceivingParams, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line {
             ids,
@@ -234,7 +234,7 @@ impl Receiving {
             unasked: 0,
             bidi: Bidi::Possible,
         };
-        Self::Greeting(Greeting { line, deadline: now + desk.header_time, first: true })
+        Self::Greeting(Greeting { line, deadline: now + params.header_time, first: true })
     }
 
     /// Whether this element changes nothing here and passes: what a step would make of it.
@@ -246,12 +246,12 @@ impl Receiving {
     ///
     /// # Errors
     /// The end of the stream.
-    pub fn step(self, desk: &ReceivingParams, input: Input, now: Instant) -> Stepped {
+    pub fn step(self, params: &ReceivingParams, input: Input, now: Instant) -> Stepped {
         match self {
-            Self::Greeting(state) => state.step(desk, input),
-            Self::Open(state) => state.step(desk, input, now),
-            Self::Proving(state) => state.step(desk, input, now),
-            Self::Upgrading(state) => state.step(desk, input, now),
+            Self::Greeting(state) => state.step(params, input),
+            Self::Open(state) => state.step(params, input, now),
+            Self::Proving(state) => state.step(params, input, now),
+            Self::Upgrading(state) => state.step(params, input, now),
         }
     }
 
@@ -271,11 +271,11 @@ impl Receiving {
 
     /// The end, from outside: the octets that tell `reason` in this state. Before any header of the peer nobody
     /// understands an error, so the connection is cut (CLS-03).
-    pub fn fault(self, desk: &ReceivingParams, reason: Reason) -> Fault {
+    pub fn fault(self, params: &ReceivingParams, reason: Reason) -> Fault {
         match self {
             Self::Greeting(Greeting { mut line, first, .. }) => match first && reason.is(Class::Unheard) {
                 true => Fault::silent(reason),
-                false => Fault::told(reason, &greeting(desk, &mut line, None, None, true).1),
+                false => Fault::told(reason, &greeting(params, &mut line, None, None, true).1),
             },
             // TLS-20: no XML while a handshake runs or after it failed.
             Self::Upgrading(_) => Fault::silent(reason),
@@ -320,11 +320,11 @@ impl Receiving {
 }
 
 impl Open {
-    fn step(self, desk: &ReceivingParams, input: Input, now: Instant) -> Stepped {
+    fn step(self, params: &ReceivingParams, input: Input, now: Instant) -> Stepped {
         match input {
-            Input::Element(frame) => self.element(desk, frame, now),
+            Input::Element(frame) => self.element(params, frame, now),
             Input::Ruled(Claim { pair, by: ClaimBasis::Key { .. } }, ruling) => {
-                self.ruled(desk, &pair, ruling)
+                self.ruled(params, &pair, ruling)
             }
             Input::Vouched(check, vouch) => {
                 let text = match vouch {
@@ -342,24 +342,24 @@ impl Open {
         }
     }
 
-    fn element(self, desk: &ReceivingParams, frame: Frame, now: Instant) -> Stepped {
+    fn element(self, params: &ReceivingParams, frame: Frame, now: Instant) -> Stepped {
         if frame.head().kind() != Kind::Other {
             return self.stay(vec![Effect::Pass(frame)]);
         }
         let clear = !self.line.secured;
-        let public = desk.facing == Facing::Public;
+        let public = params.facing == Facing::Public;
         match (frame.head().namespace(), frame.head().name()) {
-            (names::TLS, "starttls") => self.starttls(desk, now),
+            (names::TLS, "starttls") => self.starttls(params, now),
             (names::SASL, "auth") if public && clear => {
-                self.sasl_failed(desk, SaslCondition::EncryptionRequired)
+                self.sasl_failed(params, SaslCondition::EncryptionRequired)
             }
-            (names::SASL, "auth") if public => self.auth(desk, &frame.tree()),
-            (names::SASL, "abort") if public => self.sasl_failed(desk, SaslCondition::Aborted),
+            (names::SASL, "auth") if public => self.auth(params, &frame.tree()),
+            (names::SASL, "abort") if public => self.sasl_failed(params, SaslCondition::Aborted),
             // No exchange is under way. Servers overlook it (Prosody) or answer this (ejabberd), and go on.
             (names::SASL, "response") if public && !clear => {
-                self.sasl_failed(desk, SaslCondition::NotAuthorized)
+                self.sasl_failed(params, SaslCondition::NotAuthorized)
             }
-            (names::DIALBACK, "result" | "verify") => self.dialback(desk, &frame),
+            (names::DIALBACK, "result" | "verify") => self.dialback(params, &frame),
             (names::BIDI, "bidi") => self.go_both_ways(),
             (names::STREAMS, "error") => {
                 let name = fault::condition(&frame.tree());
@@ -369,7 +369,7 @@ impl Open {
                     Effect::Closed,
                 ])
             }
-            (names::STREAM_MANAGEMENT, _) if desk.counts => {
+            (names::STREAM_MANAGEMENT, _) if params.counts => {
                 self.stay(vec![Effect::Counting(management::read(&frame))])
             }
             // SM-01: stream management is per hop, and a backend is not offered any.
@@ -387,25 +387,25 @@ impl Open {
     }
 
     /// TLS-02 to TLS-04: known by its name; what else is written in it means nothing.
-    fn starttls(self, desk: &ReceivingParams, now: Instant) -> Stepped {
-        if desk.facing == Facing::Backend || self.line.secured {
+    fn starttls(self, params: &ReceivingParams, now: Instant) -> Stepped {
+        if params.facing == Facing::Backend || self.line.secured {
             return Err(Fault::worded(Reason::BadStarttls, &format!("<failure xmlns='{}'/>", names::TLS)));
         }
-        let upgrading = Upgrading { line: self.line, to: self.to, deadline: now + desk.tls_time };
+        let upgrading = Upgrading { line: self.line, to: self.to, deadline: now + params.tls_time };
         let proceed = format!("<proceed xmlns='{}'/>", names::TLS);
         Ok((Receiving::Upgrading(upgrading), vec![send(proceed), Effect::Upgrade]))
     }
 
-    fn auth(mut self, desk: &ReceivingParams, element: &Element) -> Stepped {
+    fn auth(mut self, params: &ReceivingParams, element: &Element) -> Stepped {
         self.line.claims();
         let (Some(from), Some(to)) = (self.from.clone(), self.to.clone()) else {
-            return self.sasl_failed(desk, SaslCondition::InvalidMechanism);
+            return self.sasl_failed(params, SaslCondition::InvalidMechanism);
         };
         if !self.offer.external || self.line.proven.is_some() {
-            return self.sasl_failed(desk, SaslCondition::InvalidMechanism);
+            return self.sasl_failed(params, SaslCondition::InvalidMechanism);
         }
         if let Err(condition) = sasl::read_external(element, &from) {
-            return self.sasl_failed(desk, condition);
+            return self.sasl_failed(params, condition);
         }
         let pair = Pair { sender: from, target: to };
         let claim = Claim { pair: pair.clone(), by: ClaimBasis::External };
@@ -413,16 +413,16 @@ impl Open {
     }
 
     /// EXT-07: the stream stays open for dialback until the attempts are used up.
-    fn sasl_failed(mut self, desk: &ReceivingParams, condition: SaslCondition) -> Stepped {
+    fn sasl_failed(mut self, params: &ReceivingParams, condition: SaslCondition) -> Stepped {
         self.line.failures = self.line.failures.saturating_add(1);
-        if self.line.failures >= desk.sasl_attempts {
+        if self.line.failures >= params.sasl_attempts {
             return Err(Fault::told(Reason::TooManySasl, sasl::failure(condition).as_bytes()));
         }
         self.stay(vec![send(sasl::failure(condition)), Effect::Refused(Reason::SaslRefused)])
     }
 
-    fn dialback(mut self, desk: &ReceivingParams, frame: &Frame) -> Stepped {
-        match dialback::read(frame, desk.facing) {
+    fn dialback(mut self, params: &ReceivingParams, frame: &Frame) -> Stepped {
+        match dialback::read(frame, params.facing) {
             Ok(Dialback::Claim { pair, key }) => {
                 self.written.note(frame, &pair);
                 self.line.claims();
@@ -431,11 +431,11 @@ impl Open {
             }
             Ok(Dialback::Ask(check)) => {
                 // One more than the limit says all: the count stops there, and is told once.
-                if self.line.questions > desk.questions {
+                if self.line.questions > params.questions {
                     return self.stay(Vec::new());
                 }
                 self.line.questions = self.line.questions.saturating_add(1);
-                if self.line.questions > desk.questions {
+                if self.line.questions > params.questions {
                     return self.stay(vec![Effect::Refused(Reason::TooManyPairs)]);
                 }
                 self.stay(vec![Effect::Vouch(check)])
@@ -449,7 +449,7 @@ impl Open {
                 self.stay(vec![Effect::Unasked])
             }
             Err(Unreadable::Fault(reason) | Unreadable::Refused { reason, .. })
-                if desk.facing == Facing::Backend
+                if params.facing == Facing::Backend
                     && let Some(valid) = dialback::write_humoured(frame) =>
             {
                 self.stay(vec![send(valid), Effect::Refused(reason)])
@@ -461,7 +461,7 @@ impl Open {
         }
     }
 
-    fn ruled(mut self, desk: &ReceivingParams, pair: &Pair, ruling: Ruling) -> Stepped {
+    fn ruled(mut self, params: &ReceivingParams, pair: &Pair, ruling: Ruling) -> Stepped {
         let written = self.written.take(pair);
         let claimed = |valid: bool| match &written {
             Some((from, to)) => dialback::write_claimed_as((from, to), valid),
@@ -471,7 +471,7 @@ impl Open {
             Ruling::Accepted => self.stay(vec![send(claimed(true))]),
             Ruling::Refused(reason) => self.stay(vec![send(dialback::write_refusal(pair, reason))]),
             // D9: the stream of a backend and its other pairs go on.
-            Ruling::Invalid if desk.facing == Facing::Backend => self.stay(vec![send(claimed(false))]),
+            Ruling::Invalid if params.facing == Facing::Backend => self.stay(vec![send(claimed(false))]),
             Ruling::Invalid => Err(Fault::worded(Reason::DialbackInvalid, &claimed(false))),
         }
     }

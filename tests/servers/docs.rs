@@ -90,7 +90,7 @@ const VERSIONS: &[(&str, &str)] = &[
 
 #[test]
 fn every_place_that_the_pages_lead_to_exists() {
-    for page in PAGES {
+    for page in PAGES.into_iter().chain(GUIDES) {
         let folder = repository(page);
         let folder = folder.parent().unwrap();
         for link in text(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -522,6 +522,19 @@ fn certify(folder: &Path) {
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9469);
+
+/// Pages for those who work on it.
+const GUIDES: [&str; 8] = [
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "src/manual/architecture.md",
+    "src/manual/cost.md",
+    "src/manual/requirements.md",
+    "src/manual/xml-rules.md",
+    "tests/fuzz/README.md",
+    "tests/soak/README.md",
+];
+
 const PAGES: [&str; 12] = [
     "README.md",
     "CHANGELOG.md",

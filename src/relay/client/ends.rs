@@ -44,14 +44,14 @@ impl Step<'_, '_> {
     /// The client's stream ends because of this.
     pub(super) fn near_fault(&mut self, reason: Reason, after: After) {
         let Some(machine) = self.client.near.take() else { return };
-        let fault = machine.fault(&self.client.desk, reason);
+        let fault = machine.fault(&self.client.params, reason);
         self.near_end(fault, after);
     }
 
     /// The same over a stanza, in these words.
     pub(super) fn near_fault_saying(&mut self, reason: Reason, words: &str) {
         let Some(machine) = self.client.near.take() else { return };
-        let fault = machine.fault_saying(&self.client.desk, reason, words);
+        let fault = machine.fault_saying(&self.client.params, reason, words);
         self.near_end(fault, After::Closed);
     }
 

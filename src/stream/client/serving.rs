@@ -222,10 +222,10 @@ pub struct Bound {
 
 impl Serving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
-    pub fn new(desk: &ServingParams, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
+    pub fn new(params: &ServingParams, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line { ids, secured: secured.is_some(), shown, domain: None, own: None };
-        Self::Greeting(Greeting { line, deadline: now + desk.header_time, ready: None })
+        Self::Greeting(Greeting { line, deadline: now + params.header_time, ready: None })
     }
 
     /// Whether this element changes nothing here and passes: what a step would make of it.
@@ -237,11 +237,11 @@ impl Serving {
     ///
     /// # Errors
     /// The end of the stream.
-    pub fn step(self, desk: &ServingParams, input: Input, now: Instant) -> Stepped {
+    pub fn step(self, params: &ServingParams, input: Input, now: Instant) -> Stepped {
         // TLS-20, CLS-01: the client's own end has the same meaning wherever a stream is open.
         match (self, input) {
-            (Self::Greeting(state), input) => state.step(desk, input),
-            (Self::Upgrading(state), input) => state.step(desk, input, now),
+            (Self::Greeting(state), input) => state.step(params, input),
+            (Self::Upgrading(state), input) => state.step(params, input, now),
             (state, Input::End) => Ok((state, vec![Effect::Closed])),
             (state, Input::Element(frame)) if frame.is(names::STREAMS, "error") => {
                 let name = crate::stream::fault::condition(&frame.tree());
@@ -254,10 +254,10 @@ impl Serving {
                 Ok((Self::Bound(state), vec![Effect::Overlooked(Reason::BadFormat)]))
             }
             (_, Input::Text) => Err(Fault::told(Reason::BadFormat, b"")),
-            (Self::Clear(state), input) => state.step(desk, input, now),
+            (Self::Clear(state), input) => state.step(params, input, now),
             (Self::Waiting(state), input) => state.step(input),
-            (Self::Login(state), input) => state.step(desk, input, now),
-            (Self::Binding(state), input) => state.step(desk, input),
+            (Self::Login(state), input) => state.step(params, input, now),
+            (Self::Binding(state), input) => state.step(params, input),
             (Self::Bound(state), input) => state.step(input),
         }
     }
@@ -283,9 +283,9 @@ impl Serving {
 
     /// The end, from outside: the octets that tell `reason` in this state. Before any header of the client nobody
     /// understands an error, so the connection is cut (CLS-03).
-    pub fn fault(self, desk: &ServingParams, reason: Reason) -> Fault {
+    pub fn fault(self, params: &ServingParams, reason: Reason) -> Fault {
         match self {
-            Self::Greeting(state) => state.fault(desk, reason),
+            Self::Greeting(state) => state.fault(params, reason),
             // TLS-20: no XML while a handshake runs or after it failed.
             Self::Upgrading(_) => Fault::silent(reason),
             _ => Fault::told(reason, b""),
@@ -293,9 +293,9 @@ impl Serving {
     }
 
     /// The same for a stanza of a client that is bound, in these words (XML-17).
-    pub fn fault_saying(self, desk: &ServingParams, reason: Reason, words: &str) -> Fault {
+    pub fn fault_saying(self, params: &ServingParams, reason: Reason, words: &str) -> Fault {
         match self {
-            Self::Greeting(_) | Self::Upgrading(_) => self.fault(desk, reason),
+            Self::Greeting(_) | Self::Upgrading(_) => self.fault(params, reason),
             _ => Fault::saying(reason, words),
         }
     }
@@ -353,11 +353,11 @@ impl Serving {
 }
 
 impl Clear {
-    fn step(self, desk: &ServingParams, input: Input, now: Instant) -> Stepped {
+    fn step(self, params: &ServingParams, input: Input, now: Instant) -> Stepped {
         match input {
             // TLS-02: known by its name; what else is written in it means nothing.
             Input::Element(frame) if frame.is(names::TLS, "starttls") => {
-                let deadline = now + desk.tls_time;
+                let deadline = now + params.tls_time;
                 let upgrading = Upgrading { line: self.line, to: self.to, deadline };
                 let proceed = format!("<proceed xmlns='{}'/>", names::TLS);
                 Ok((Serving::Upgrading(upgrading), vec![send(proceed), Effect::Upgrade]))
@@ -374,13 +374,13 @@ impl Clear {
 }
 
 impl Upgrading {
-    fn step(self, desk: &ServingParams, input: Input, now: Instant) -> Stepped {
+    fn step(self, params: &ServingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
                 let shown = secured.shown.clone().or(Some(self.to));
                 let line = Line { secured: true, shown, ..self.line };
-                let greeting = Greeting { line, deadline: now + desk.header_time, ready: None };
+                let greeting = Greeting { line, deadline: now + params.header_time, ready: None };
                 Ok((Serving::Greeting(greeting), vec![Effect::Restart]))
             }
             Input::Expired => Err(Fault::silent(Reason::TlsFailed)),

@@ -14,7 +14,7 @@ use crate::reason::{Reason, SaslCondition};
 use crate::xml::CLOSE;
 
 impl Proving {
-    pub(super) fn step(self, desk: &ReceivingParams, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(self, params: &ReceivingParams, input: Input, now: Instant) -> Stepped {
         let Self { mut open, pair } = self;
         match input {
             Input::Ruled(claim, ruling) if claim.by == ClaimBasis::External && claim.pair == pair => {
@@ -22,14 +22,14 @@ impl Proving {
                     Ruling::Accepted => {
                         open.line.proven = Some(pair);
                         let greeting =
-                            Greeting { line: open.line, deadline: now + desk.header_time, first: false };
+                            Greeting { line: open.line, deadline: now + params.header_time, first: false };
                         Ok((Receiving::Greeting(greeting), vec![send(sasl::success()), Effect::Restart]))
                     }
                     Ruling::Refused(reason) if reason.is_passing() => {
-                        open.sasl_failed(desk, SaslCondition::TemporaryAuthFailure)
+                        open.sasl_failed(params, SaslCondition::TemporaryAuthFailure)
                     }
                     Ruling::Refused(_) | Ruling::Invalid => {
-                        open.sasl_failed(desk, SaslCondition::NotAuthorized)
+                        open.sasl_failed(params, SaslCondition::NotAuthorized)
                     }
                 }
             }
@@ -38,7 +38,7 @@ impl Proving {
                 Ok((Receiving::Open(open), vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed]))
             }
             // Dialback on the same stream may be ruled on meanwhile; its answer changes nothing here.
-            Input::Ruled(..) | Input::Vouched(..) => match open.step(desk, input, now)? {
+            Input::Ruled(..) | Input::Vouched(..) => match open.step(params, input, now)? {
                 (Receiving::Open(open), effects) => Ok((Receiving::Proving(Self { open, pair }), effects)),
                 other => Ok(other),
             },
@@ -48,13 +48,13 @@ impl Proving {
 }
 
 impl Upgrading {
-    pub(super) fn step(self, desk: &ReceivingParams, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(self, params: &ReceivingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
                 let shown = secured.shown.clone().or(self.to);
                 let line = Line { secured: true, shown, bidi: Bidi::Possible, ..self.line };
-                let greeting = Greeting { line, deadline: now + desk.header_time, first: true };
+                let greeting = Greeting { line, deadline: now + params.header_time, first: true };
                 Ok((Receiving::Greeting(greeting), vec![Effect::Restart]))
             }
             Input::Expired => Err(Fault::silent(Reason::TlsFailed)),

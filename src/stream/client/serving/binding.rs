@@ -15,9 +15,9 @@ use crate::stream::fault::Fault;
 use crate::xml::{Frame, Kind, names};
 
 impl Binding {
-    pub(super) fn step(mut self, desk: &ServingParams, input: Input) -> Stepped {
+    pub(super) fn step(mut self, params: &ServingParams, input: Input) -> Stepped {
         match input {
-            Input::Element(frame) => self.element(desk, &frame),
+            Input::Element(frame) => self.element(params, &frame),
             Input::Space | Input::Tried(_) => Ok((Serving::Binding(self), Vec::new())),
             Input::Word(word, octets) if self.asked => match word {
                 ServerAnswer::Bound(own) => Ok(bound(own, octets)),
@@ -33,7 +33,7 @@ impl Binding {
         }
     }
 
-    fn element(mut self, desk: &ServingParams, frame: &Frame) -> Stepped {
+    fn element(mut self, params: &ServingParams, frame: &Frame) -> Stepped {
         let head = frame.head();
         if is_legacy_auth(frame) {
             return Err(Fault::told(Reason::LegacyAuth, b""));
@@ -61,7 +61,7 @@ impl Binding {
             return Err(Fault::told(Reason::ForgedFrom, b""));
         }
         self.binds = self.binds.saturating_add(1);
-        if self.binds > desk.binds {
+        if self.binds > params.binds {
             return Err(Fault::told(Reason::TooManyBinds, b""));
         }
         self.asked = true;

@@ -9,38 +9,43 @@ use crate::stream::features;
 use crate::xml::Header;
 
 impl Greeting {
-    pub(super) fn step(mut self, desk: &ServingParams, input: Input) -> Stepped {
+    pub(super) fn step(mut self, params: &ServingParams, input: Input) -> Stepped {
         match input {
-            Input::Header(header, served) => self.greet(desk, &header, served),
+            Input::Header(header, served) => self.greet(params, &header, served),
             Input::Offered(offer) => {
                 self.ready = Some(Box::new(offer));
                 Ok((Serving::Greeting(self), Vec::new()))
             }
             Input::Space | Input::Tried(_) => Ok((Serving::Greeting(self), Vec::new())),
-            Input::Expired => Err(self.fault(desk, Reason::HeaderTimeout)),
-            Input::End => Err(self.fault(desk, Reason::Finished)),
-            Input::Word(..) => Err(self.fault(desk, Reason::BackendFault)),
+            Input::Expired => Err(self.fault(params, Reason::HeaderTimeout)),
+            Input::End => Err(self.fault(params, Reason::Finished)),
+            Input::Word(..) => Err(self.fault(params, Reason::BackendFault)),
             Input::Element(_) | Input::Secured(_) | Input::Text => {
-                Err(self.fault(desk, Reason::UnsupportedStanzaType))
+                Err(self.fault(params, Reason::UnsupportedStanzaType))
             }
         }
     }
 
-    pub(super) fn fault(mut self, desk: &ServingParams, reason: Reason) -> Fault {
+    pub(super) fn fault(mut self, params: &ServingParams, reason: Reason) -> Fault {
         if self.line.own.is_none() && reason.is(Class::Unheard) {
             return Fault::silent(reason);
         }
         let id = self.line.ids.issue();
-        let domain = self.line.domain.as_ref().or(desk.default_domain.as_ref());
+        let domain = self.line.domain.as_ref().or(params.default_domain.as_ref());
         Fault::told(reason, &opening_of(domain, None, &id))
     }
 
-    pub(super) fn greet(self, desk: &ServingParams, header: &Header, served: Result<(), Reason>) -> Stepped {
+    pub(super) fn greet(
+        self,
+        params: &ServingParams,
+        header: &Header,
+        served: Result<(), Reason>,
+    ) -> Stepped {
         let Self { mut line, ready, .. } = self;
         let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok()).filter(|_| served.is_ok());
         let id = line.ids.issue();
         // STR-06: never an echo of an unknown name.
-        let domain = named.as_ref().or(desk.default_domain.as_ref());
+        let domain = named.as_ref().or(params.default_domain.as_ref());
         // STR-15: who the client says it is decides nothing; what has the form of an address is handed back (RFC 6120 4.7.2).
         let from =
             header.from.as_deref().and_then(|from| Jid::parse(from).ok()).filter(|jid| jid.local.is_some());

@@ -16,9 +16,9 @@ use crate::stream::fault::Fault;
 use crate::xml::{Element, Frame, Kind, escape_attr, names};
 
 impl Login {
-    pub(super) fn step(mut self, desk: &ServingParams, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(mut self, params: &ServingParams, input: Input, now: Instant) -> Stepped {
         match input {
-            Input::Element(frame) => self.element(desk, &frame),
+            Input::Element(frame) => self.element(params, &frame),
             // C2S-19.
             Input::Space if self.is_in_sasl2() => Err(Fault::told(Reason::NotBound, b"")),
             Input::Space => self.stay(Vec::new()),
@@ -39,7 +39,7 @@ impl Login {
                     Err(Fault::told(reason, failure.as_bytes()))
                 }
             },
-            Input::Word(word, octets) => self.word(desk, word, octets, now),
+            Input::Word(word, octets) => self.word(params, word, octets, now),
             _ => Err(Fault::told(Reason::BackendFault, b"")),
         }
     }
@@ -48,7 +48,7 @@ impl Login {
         self.exchange.as_ref().is_some_and(|exchange| exchange.profile == Profile::Sasl2)
     }
 
-    fn element(self, desk: &ServingParams, frame: &Frame) -> Stepped {
+    fn element(self, params: &ServingParams, frame: &Frame) -> Stepped {
         let head = frame.head();
         if head.kind() != Kind::Other {
             return self.stanza(frame);
@@ -61,11 +61,11 @@ impl Login {
             }
             (names::COMPRESSION, "compress") => self.stay(vec![no_compression()]),
             (_, "enable" | "resume") if is_management(frame) => self.stay(vec![unexpected(frame)]),
-            (names::SASL, "auth") => self.auth(desk, &frame.tree()),
-            (names::SASL2, "authenticate") if self.offer.sasl2.is_some() => self.auth(desk, &frame.tree()),
-            (names::SASL, "response" | "abort") => self.reply(desk, Profile::Sasl, &frame.tree()),
+            (names::SASL, "auth") => self.auth(params, &frame.tree()),
+            (names::SASL2, "authenticate") if self.offer.sasl2.is_some() => self.auth(params, &frame.tree()),
+            (names::SASL, "response" | "abort") => self.reply(params, Profile::Sasl, &frame.tree()),
             (names::SASL2, "response" | "abort") if self.offer.sasl2.is_some() => {
-                self.reply(desk, Profile::Sasl2, &frame.tree())
+                self.reply(params, Profile::Sasl2, &frame.tree())
             }
             _ => misplaced(frame, Reason::NotBound),
         }
@@ -118,7 +118,7 @@ impl Login {
         }
     }
 
-    fn auth(mut self, desk: &ServingParams, element: &Element) -> Stepped {
+    fn auth(mut self, params: &ServingParams, element: &Element) -> Stepped {
         let profile = Profile::of(&element.namespace).unwrap_or(Profile::Sasl);
         let mechanism = element.attr("mechanism").and_then(Mechanism::parse);
         // C2S-06: hiding alone is not enforcement.
@@ -130,7 +130,7 @@ impl Login {
             (Profile::Sasl2, None) => false,
         };
         let Some(mechanism) = mechanism.filter(offered) else {
-            return self.refuse(desk, profile, SaslCondition::InvalidMechanism);
+            return self.refuse(params, profile, SaslCondition::InvalidMechanism);
         };
         let read = match profile {
             Profile::Sasl => login::payload(element).map(|payload| {
@@ -143,7 +143,7 @@ impl Login {
         };
         let (payload, wants, octets) = match read {
             Ok(read) => read,
-            Err(condition) => return self.refuse(desk, profile, condition),
+            Err(condition) => return self.refuse(params, profile, condition),
         };
         let exchange = Exchange { profile, mechanism, account: None, asked: false, as_other: false };
         let ask = Ask::Auth(profile, mechanism, wants);
@@ -184,19 +184,19 @@ impl Login {
     }
 
     /// C2S-10: an answer or an abort needs an exchange of its own vocabulary.
-    fn reply(mut self, desk: &ServingParams, profile: Profile, element: &Element) -> Stepped {
+    fn reply(mut self, params: &ServingParams, profile: Profile, element: &Element) -> Stepped {
         let aborts = element.name == "abort";
         let exchange = match &self.exchange {
             Some(exchange) if exchange.profile == profile => exchange.clone(),
-            _ if aborts => return self.refuse(desk, profile, SaslCondition::Aborted),
-            _ => return self.refuse(desk, profile, SaslCondition::MalformedRequest),
+            _ if aborts => return self.refuse(params, profile, SaslCondition::Aborted),
+            _ => return self.refuse(params, profile, SaslCondition::MalformedRequest),
         };
         if aborts {
             return self.say(Ask::Abort, profile.abort().into(), Vec::new());
         }
         let payload = match login::payload(element) {
             Ok(payload) => payload.unwrap_or_default(),
-            Err(condition) => return self.refuse(desk, profile, condition),
+            Err(condition) => return self.refuse(params, profile, condition),
         };
         let octets = format!("<response xmlns='{}'>{}</response>", profile.namespace(), element.text());
         if exchange.asked {
@@ -218,7 +218,7 @@ impl Login {
     }
 
     /// A refusal of ours. An exchange that is under way is ended with the backend first.
-    fn refuse(mut self, desk: &ServingParams, profile: Profile, condition: SaslCondition) -> Stepped {
+    fn refuse(mut self, params: &ServingParams, profile: Profile, condition: SaslCondition) -> Stepped {
         let reason = match condition {
             SaslCondition::InvalidMechanism => Reason::MechanismNotOffered,
             _ => Reason::LoginUnfit,
@@ -229,19 +229,19 @@ impl Login {
             return self.say(Ask::Abort, abort.into(), vec![Effect::Refused(reason)]);
         }
         let effects = vec![Effect::Refused(reason)];
-        self.failed(desk, None, profile.failure(condition).into(), effects)
+        self.failed(params, None, profile.failure(condition).into(), effects)
     }
 
     /// C2S-11: one failure more; with a mechanism, a guess. Every mechanism that is offered may fail once: clients try the
     /// strongest first, and a server may know an account by one of them alone.
     fn failed(
         mut self,
-        desk: &ServingParams,
+        params: &ServingParams,
         guess: Option<Mechanism>,
         failure: Bytes,
         mut effects: Vec<Effect>,
     ) -> Stepped {
-        let guesses = usize::from(desk.sasl_attempts);
+        let guesses = usize::from(params.sasl_attempts);
         let most = guesses.max(self.offer.ways());
         let over = match guess {
             Some(mechanism) => {
@@ -261,7 +261,7 @@ impl Login {
         self.stay(effects)
     }
 
-    fn word(mut self, desk: &ServingParams, word: ServerAnswer, octets: Bytes, now: Instant) -> Stepped {
+    fn word(mut self, params: &ServingParams, word: ServerAnswer, octets: Bytes, now: Instant) -> Stepped {
         let Some(exchange) = self.exchange.clone() else {
             return match word {
                 ServerAnswer::Registered if self.registering == Registering::Due => {
@@ -283,15 +283,17 @@ impl Login {
             (ServerAnswer::Challenge, Some(_)) => self.stay(Vec::new()),
             (ServerAnswer::Failure(_), Some(condition)) => {
                 (self.exchange, self.aborting) = (None, None);
-                self.failed(desk, None, exchange.profile.failure(condition).into(), Vec::new())
+                self.failed(params, None, exchange.profile.failure(condition).into(), Vec::new())
             }
             (ServerAnswer::Challenge, None) => self.stay(vec![Effect::Send(octets)]),
             (ServerAnswer::Failure(cause), None) => {
                 self.exchange = None;
                 let guess = (cause == Cause::Guess).then_some(exchange.mechanism);
-                self.failed(desk, guess, octets, Vec::new())
+                self.failed(params, guess, octets, Vec::new())
             }
-            (ServerAnswer::Success(granted), None) => Ok(self.granted(desk, exchange, granted, octets, now)),
+            (ServerAnswer::Success(granted), None) => {
+                Ok(self.granted(params, exchange, granted, octets, now))
+            }
             _ => Err(Fault::told(Reason::BackendFault, b"")),
         }
     }
@@ -299,7 +301,7 @@ impl Login {
     /// C2S-12, C2S-13: the backend's own word, in an exchange that this client started.
     fn granted(
         self,
-        desk: &ServingParams,
+        params: &ServingParams,
         exchange: Exchange,
         granted: Granted,
         octets: Bytes,
@@ -311,7 +313,7 @@ impl Login {
             Granted::Restart => {
                 let account = exchange.account.filter(|_| !exchange.as_other);
                 line.own = line.domain.as_ref().map(|domain| Own::by_login(account, domain));
-                let deadline = now + desk.header_time;
+                let deadline = now + params.header_time;
                 (Serving::Greeting(Greeting { line, deadline, ready: None }), vec![send, Effect::Restart])
             }
             Granted::Open(own) => {
