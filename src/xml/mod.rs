@@ -102,39 +102,11 @@ impl Limits {
         Self::default().unproven(16 * 1024)
     }
 
-    /// What of these budgets holds before proof: an element has so many octets, and one that is refused ends the stream.
+    /// What of these budgets holds before proof: an element has so many octets, one that is refused ends the stream, and all others are
+    /// those behind it.
     #[must_use]
     pub fn unproven(self, element: usize) -> Self {
-        let Self {
-            header,
-            element: _,
-            depth,
-            attributes,
-            declarations,
-            bindings,
-            name,
-            value,
-            namespace_name,
-            nodes,
-            grown,
-            skip: _,
-            inside,
-        } = self;
-        Self {
-            header,
-            element,
-            depth,
-            attributes,
-            declarations,
-            bindings,
-            name,
-            value,
-            namespace_name,
-            nodes,
-            grown,
-            skip: 0,
-            inside,
-        }
+        Self { element, skip: 0, ..self }
     }
 
     /// No ceilings at all, for octets that are bounded already: what we write ourselves, and what was read whole.
