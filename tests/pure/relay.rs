@@ -1018,6 +1018,33 @@ fn a_backend_does_not_speak_for_the_domains_of_another() {
     }
 }
 
+// DB-62, DB-69: what comes from an address that is no domain's, in a name that is nobody's here or another backend's, is told and goes
+// back to nobody: whoever has the name, out in the world or inside, has sent nothing.
+#[test]
+fn nobody_else_hears_of_what_is_sent_in_his_name() {
+    let mut home = home();
+    let elsewhere = Networks::new(vec!["10.0.0.6/32".parse().unwrap()]);
+    home.hosted.values_mut().for_each(|hosted| hosted.keys_by = KeysBy::Address(elsewhere.clone()));
+    for name in ["stranger.example", "conference.hall.example", "annex.example"] {
+        for to in ["hall.example", "friend.example"] {
+            for body in ["<body>hi</body>", "<\u{e9}t\u{e9}/>"] {
+                for begun in [name, "hall.example"] {
+                    let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
+                    stage.hears(NEAR, &header(begun, to));
+                    stage.hears(
+                        NEAR,
+                        &format!("<message from='a@{name}/x' to='b@{to}' id='1'>{body}</message>"),
+                    );
+                    let goes = |e: &Effect| matches!(e, Effect::Carry(..) | Effect::Report { .. });
+                    assert!(!stage.has(goes), "{name} {to} {body}: {:?}", stage.effects);
+                    let told = |e: &Effect| matches!(e, Effect::Note(Event::Misnamed { name: n, .. }) if n.as_str() == name);
+                    assert!(stage.has(told), "{name} {to} {body}");
+                }
+            }
+        }
+    }
+}
+
 // DB-62: the alarm comes with the first use of the name, whatever that is: a claim, a claim by key that its own server does not
 // know, a stanza of any kind, one over a limit.
 #[test]
