@@ -6,7 +6,7 @@ use super::settings::{ClientProof, HostedDomain, Listener};
 use super::spec;
 use super::words::Words;
 use crate::jid::Domain;
-use crate::policy::{Finding, Place, Placed, Scalar};
+use crate::policy::{Finding, Placed, Scalar};
 use crate::stream::client::Mechanism;
 use crate::stream::client::certified::{CertificateName, CertificateTerms, Demand};
 use crate::stream::client::features::may_be_let_pass;
@@ -61,12 +61,7 @@ pub(super) fn features(words: &mut Words, list: Option<&spec::Scalars>) -> BTree
 }
 
 /// What clients must show beside their password (C2S-15).
-pub(super) fn shown(
-    words: &mut Words,
-    at: &Placed<spec::ClientsSpec>,
-    takes_clients: bool,
-    registers: Option<Place>,
-) -> ClientProof {
+pub(super) fn shown(words: &mut Words, at: &Placed<spec::ClientsSpec>, takes_clients: bool) -> ClientProof {
     let spec::ClientsSpec { certificate, roots, crls, r#match } = &at.value;
     let demands = [Demand::Off, Demand::Request, Demand::Require].map(|demand| (demand.label(), demand));
     let demand = certificate
@@ -94,15 +89,6 @@ pub(super) fn shown(
             }));
         }
         return ClientProof::default();
-    }
-    if demand == Demand::Require
-        && let Some(register) = registers
-    {
-        words.findings.push(Finding::warning(
-            register,
-            "no account can be made from outside where clients must show a certificate: it names an account that is there",
-            "remove `register`, or write `certificate: request`",
-        ));
     }
     if !takes_clients {
         words.error(

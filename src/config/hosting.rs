@@ -395,13 +395,21 @@ fn domain(
         .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
         .and_then(|spec| backends::read(words, spec, federation));
     let takes_clients = at.value.backend.as_ref().is_some_and(|backend| backend.value.c2s.is_some());
-    let register = at.value.backend.as_ref().and_then(|backend| backend.value.register.as_ref());
-    let registers = register.filter(|word| word.value == "on").map(|word| words.place(word));
     let clients = at
         .value
         .clients
         .as_ref()
-        .map_or_else(ClientProof::default, |at| clients::shown(words, at, takes_clients, registers));
+        .map_or_else(ClientProof::default, |at| clients::shown(words, at, takes_clients));
+    if let Some(spec) = &at.value.backend
+        && let Some(register) = &spec.value.register
+        && backend.as_ref().is_some_and(|backend| backend.register && !clients.may_register())
+    {
+        words.warn(
+            register,
+            "no account is made from outside where clients must show a certificate, for that names an account which is there",
+            "remove `register`, or write `certificate: request`",
+        );
+    }
     let policies = files_once(words, at.value.policies.as_ref());
     let shadow = at.value.shadow.as_ref().map(|list| files_once(words, Some(list)));
     let beside = at.value.shadow_federation.as_ref();

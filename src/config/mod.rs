@@ -330,6 +330,10 @@ fn read_file<T: serde::de::DeserializeOwned + Default>(
 mod tests;
 
 #[cfg(test)]
+#[path = "clients_tests.rs"]
+mod clients_tests;
+
+#[cfg(test)]
 #[path = "listed_tests.rs"]
 mod listed_tests;
 

@@ -20,7 +20,7 @@ use crate::jid::Domain;
 use crate::policy::Proxy;
 use crate::policy::{Federation, Place};
 use crate::stream::client::Mechanism;
-use crate::stream::client::certified::CertificateTerms;
+use crate::stream::client::certified::{CertificateTerms, Demand};
 
 /// Everything `gatehouse.yaml` says.
 #[derive(Clone, Debug)]
@@ -157,6 +157,14 @@ pub struct ClientProof {
     pub roots: Option<PathBuf>,
     /// Their revocation lists.
     pub crls: Vec<PathBuf>,
+}
+
+impl ClientProof {
+    /// Whether an account may be asked for before the login: not where a certificate must say whose the account is, for nobody knows
+    /// yet of which it speaks.
+    pub fn may_register(&self) -> bool {
+        self.certificate.demand != Demand::Require
+    }
 }
 
 /// The files of a certificate.

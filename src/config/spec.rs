@@ -230,7 +230,8 @@ pub struct BackendSpec {
     /// Channel binding between clients and the backend: `none` is the one value of this version; the backend must have
     /// its own channel binding switched off. Default: `none`.
     pub channel_binding: Option<Scalar>,
-    /// Whether clients may make accounts at the backend (in-band registration): `on` or `off`. Default: `off`.
+    /// Whether clients may make accounts at the backend (in-band registration): `on` or `off`. None is made where
+    /// `clients: { certificate: require }` holds. Default: `off`.
     pub register: Option<Scalar>,
     /// Namespaces of stream features of the backend that clients see after the login beside the usual ones; for features
     /// that are used by stanzas alone, since no other element passes. Default: none. Example:

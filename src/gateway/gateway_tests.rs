@@ -246,10 +246,7 @@ fn the_parts_are_made_as_the_file_says() {
     std::fs::write(&file, text).unwrap();
     let (told, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
     let seen = |settings: &Settings| {
-        let home = parts::home(
-            settings,
-            Secrets::begin(secrets::FromFiles::read(settings).unwrap()).unwrap().keyrings(wall::clock()),
-        );
+        let home = home(settings);
         let hosted = home.hosted.values().next().unwrap().clone();
         let times = home.timeouts;
         (
@@ -266,6 +263,26 @@ fn the_parts_are_made_as_the_file_says() {
     use crate::tls::verify::UnknownRevocation::{ByIssuer, Refuse};
     assert_eq!(seen(&plain), ((true, None), Address(Networks::default()), 5, courier, ByIssuer));
     assert_eq!(seen(&told), ((false, Some(65_536)), Verify, 7, courier, Refuse));
+}
+
+fn home(settings: &Settings) -> crate::relay::Home {
+    let secrets = Secrets::begin(secrets::FromFiles::read(settings).unwrap()).unwrap();
+    parts::home(settings, secrets.keyrings(wall::clock()))
+}
+
+// C2S-08, C2S-15: a certificate names an account that is there; whoever must show one makes no other.
+#[tokio::test]
+async fn no_account_is_made_where_a_certificate_must_name_one() {
+    use crate::stream::client::certified::Demand;
+    let (_dir, settings) = world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
+    let mut settings = settings.unwrap();
+    settings.domains[0].backend.c2s = vec!["10.0.0.5:5222".parse().unwrap()];
+    settings.domains[0].backend.register = true;
+    for demand in [Demand::Off, Demand::Request, Demand::Require] {
+        settings.domains[0].clients.certificate.demand = demand;
+        let home = home(&settings);
+        assert_eq!(home.clients.values().next().unwrap().registration, demand != Demand::Require);
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,6 @@ use crate::policy::{Finding, Networks, Place};
 use crate::relay::plan::{self, Home, KeysBy};
 use crate::run::{ways, world};
 use crate::stream::Keyrings;
-use crate::stream::client::certified::Demand;
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
 use crate::{net, run};
 
@@ -83,8 +82,7 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
                 let mechanisms = domain.backend.mechanisms.clone();
                 let features = domain.backend.features.clone();
                 let certificate = domain.clients.certificate;
-                // Nobody knows yet whose an account is that is only asked for (C2S-15).
-                let registration = domain.backend.register && certificate.demand != Demand::Require;
+                let registration = domain.backend.register && domain.clients.may_register();
                 (domain.name.clone(), plan::ClientDomain { mechanisms, registration, features, certificate })
             })
             .collect(),
