@@ -92,7 +92,7 @@ impl OfLeg {
             Self::Gone { reason, unsent } => far.gone(reason, unsent, turn),
             Self::Retrusted(certificate) => far.retrusted(*certificate, turn),
             Self::Secured(secured) => far.secure(secured, turn),
-            Self::Stalled => far.breaks(Reason::StanzaTimeout, turn),
+            Self::Stalled => far.fault(Reason::StanzaTimeout, turn),
             Self::Unreachable(why) => far.unreachable(why, turn),
         }
     }

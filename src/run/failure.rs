@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::reason::{Detail, Reason};
+use crate::reason::{Cause, Detail, Reason};
 
 /// Why something that was tried outside came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,11 @@ impl Failure {
     /// A reason, and what it was in particular.
     pub fn new(reason: Reason, detail: Detail) -> Self {
         Self { reason, detail: Some(Box::new(detail)), address: None }
+    }
+
+    /// Whether nothing had come in time.
+    pub fn is_late(&self) -> bool {
+        self.detail.as_ref().is_some_and(|detail| detail.cause == Cause::TimedOut)
     }
 
     /// The same, at this address.

@@ -467,9 +467,11 @@ impl Way {
                 let towards = Towards { from, target, published: Arc::clone(&published), posh, via };
                 let (mut local, mut secured) =
                     (local, self.inner.connect_tls(io, &towards, Mode::Direct).await);
-                // A handshake that broke is tried once more at once, before anything is refused for it; where TLS comes after
-                // STARTTLS the relay does so (COMPAT(Tigase 8.4): one in ten serial connects to it breaks).
-                if secured.as_ref().is_err_and(|failure| failure.reason == Reason::TlsFailed)
+                // A handshake that broke is tried once more at once, before anything is refused for it, and silence is no break; where
+                // TLS comes after STARTTLS the relay does so (COMPAT(Tigase 8.4): one in ten serial connects to it breaks).
+                if secured
+                    .as_ref()
+                    .is_err_and(|failure| failure.reason == Reason::TlsFailed && !failure.is_late())
                     && let Ok(again) = self.dial(&[address], self.inner.params.dial.total).await
                 {
                     local = again.stream.local_addr().ok();

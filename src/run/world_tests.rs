@@ -240,10 +240,8 @@ async fn only_the_connection_of_a_client_begins_with_a_proxy_header() {
     }
 }
 
-// "one broken TLS handshake with a peer is tried once more at once, before anything is refused for it": direct TLS, too.
-#[tokio::test]
-async fn a_direct_handshake_that_breaks_is_tried_once_more() {
-    let (friend, at) = listener().await;
+/// A world where the friend takes TLS from the first octet, at that address.
+fn directly(at: SocketAddr) -> World {
     let mut world = world(Vec::new(), at);
     let route = dns::Route::to(
         domain("friend.example"),
@@ -256,8 +254,31 @@ async fn a_direct_handshake_that_breaks_is_tried_once_more() {
     };
     let inner = Arc::get_mut(&mut world.0).unwrap();
     inner.params.resolver = Arc::new(Resolver::new(params).unwrap());
+    world
+}
+
+// "one broken TLS handshake with a peer is tried once more at once": silence is none, and nobody waits for it twice.
+#[tokio::test]
+async fn a_direct_handshake_that_stays_silent_is_waited_for_once() {
+    let (friend, at) = listener().await;
+    let mut world = directly(at);
+    Arc::get_mut(&mut world.0).unwrap().params.handshake = Duration::from_millis(300);
+    let calling =
+        tokio::spawn(async move { world.route(&self::friend(), None).connect(AddressChoice::Next).await.1 });
+    let _silent = friend.accept().await.unwrap();
+    let failure = calling.await.unwrap().err().unwrap();
+    assert_eq!((failure.reason, failure.is_late()), (Reason::TlsFailed, true));
+    let more = tokio::time::timeout(Duration::from_millis(1), friend.accept()).await;
+    assert!(more.is_err(), "once");
+}
+
+// "one broken TLS handshake with a peer is tried once more at once, before anything is refused for it": direct TLS, too.
+#[tokio::test]
+async fn a_direct_handshake_that_breaks_is_tried_once_more() {
+    let (friend, at) = listener().await;
+    let mut world = directly(at);
     let source: IpAddr = "127.0.0.77".parse().unwrap();
-    inner.params.sources.insert(domain("hall.example"), vec![source]);
+    Arc::get_mut(&mut world.0).unwrap().params.sources.insert(domain("hall.example"), vec![source]);
     let calling =
         tokio::spawn(async move { world.route(&self::friend(), None).connect(AddressChoice::Next).await.1 });
     for _ in 0..2 {

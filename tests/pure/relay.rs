@@ -1620,27 +1620,36 @@ fn a_server_may_leave_after_external_failed_in_any_way() {
 }
 
 // "one broken TLS handshake with a peer is tried once more at once, before anything is refused for it", in whatever way STARTTLS
-// breaks; one in ten of Tigase's does. What the peer says in a word of its own is no break. Each candidate has a try more of its own.
+// breaks; one in ten of Tigase's does. What the peer says in a word of its own is no break, nor is silence, for which whoever waits would
+// wait twice. Each candidate has a try more of its own.
 #[test]
 fn a_broken_handshake_is_tried_once_more() {
     let proceed = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
     let gone =
         |reason| move |stage: &mut Stage, side| stage.step(side, Input::Gone { reason, unsent: Vec::new() });
     let silent = |stage: &mut Stage, _| stage.wait(Duration::from_secs(61));
+    let after = |seconds| {
+        move |stage: &mut Stage, side| {
+            stage.wait(Duration::from_secs(seconds));
+            stage.step(side, Input::Gone { reason: Reason::TlsFailed, unsent: Vec::new() });
+        }
+    };
     let hears = |said: &'static str| move |stage: &mut Stage, side| stage.hears(side, said);
     type Break<'a> = &'a dyn Fn(&mut Stage, Side);
     let again = [AddressChoice::Same, AddressChoice::Next, AddressChoice::Same];
     let never = [AddressChoice::Next, AddressChoice::Next, AddressChoice::Next];
-    let ways: [(&str, &str, Break<'_>, _); 12] = [
+    let ways: [(&str, &str, Break<'_>, _); 14] = [
         ("its handshake breaks", proceed, &gone(Reason::TlsFailed), &again),
         ("cut in the handshake", proceed, &gone(Reason::ConnectionLost), &again),
         ("words behind proceed", proceed, &gone(Reason::EarlyOctets), &again),
-        ("silent in the handshake", proceed, &silent, &again),
-        ("silent to starttls", "", &silent, &again),
+        ("its handshake breaks late", proceed, &after(4), &again),
+        ("its handshake takes longer than it may", proceed, &after(5), &never),
+        ("silent in the handshake", proceed, &silent, &never),
+        ("silent to starttls", "", &silent, &never),
         ("cut instead of proceed", "", &gone(Reason::ConnectionLost), &again),
         ("closed instead of proceed", "", &hears("</stream:stream>"), &again),
         ("no XML instead of proceed", "", &hears("\u{16}<>HTTP/1.1 400 Bad Request"), &again),
-        ("no end of a word", "", &|stage, side| stage.step(side, Input::Stalled), &again),
+        ("no end of a word", "", &|stage, side| stage.step(side, Input::Stalled), &never),
         ("ended by us", "", &|stage, side| stage.step(side, Input::Close(Reason::BackendSlow)), &never),
         ("failure", "", &hears("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"), &never),
         (
@@ -1653,7 +1662,9 @@ fn a_broken_handshake_is_tried_once_more() {
         ),
     ];
     for (name, said, breaks, expected) in ways {
-        let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+        let mut home = home();
+        home.timeouts.tls = Duration::from_secs(5);
+        let mut stage = courier(home, any(), "hall.example", "friend.example", Load::Own);
         let (far, _) = stage.connects()[0].clone();
         let side = Side::Far(far);
         let mut tried = Vec::new();

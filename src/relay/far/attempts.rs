@@ -26,7 +26,7 @@ impl Far {
         self.failed(fault, turn)
     }
 
-    /// What the peer sends is none of its words, or a word that has no end.
+    /// What the peer sends is none of its words.
     pub(in super::super) fn breaks(&mut self, reason: Reason, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         if !self.is_securing() || !self.may_secure_again() {
             return self.fault(reason, turn);
@@ -79,7 +79,9 @@ impl Far {
                 self.without_external(Bytes::new(), turn);
                 None
             }
-            Some(Initiating::Requesting(_) | Initiating::Upgrading(_)) if self.may_secure_again() => {
+            Some(machine @ (Initiating::Requesting(_) | Initiating::Upgrading(_)))
+                if self.may_secure_again() && !self.was_silent(&machine, turn) =>
+            {
                 self.secure_again(lost(reason, due), Bytes::new(), turn);
                 None
             }
@@ -244,13 +246,19 @@ impl Far {
         matches!(self.life.machine(), Some(Initiating::Requesting(_) | Initiating::Upgrading(_)))
     }
 
-    /// Whether STARTTLS that breaks, in whatever way, is tried once more.
+    /// Whether STARTTLS that breaks is tried once more.
     fn may_secure_again(&self) -> bool {
         !self.broken && !self.is_closing()
     }
 
-    /// A handshake that broke is tried once more at once, before anything is refused for it: silence, octets that are no TLS, and the
-    /// end of the connection among it.
+    /// Whether the handshake had all its time: whoever gives it up then tells that as a failure, and it is none.
+    fn was_silent(&self, machine: &Initiating, turn: &Turn<'_>) -> bool {
+        let begun = machine.deadline().and_then(|due| due.checked_sub(self.terms.step_time));
+        begun.is_some_and(|at| at + turn.home.timeouts.tls <= turn.now)
+    }
+
+    /// A handshake that broke is tried once more at once, before anything is refused for it: octets that are no TLS, and the end of
+    /// the connection among it. Silence is no break: it would be waited for twice, and what waits behind it with it.
     // COMPAT(Tigase 8.4): one in ten serial handshakes with it breaks.
     fn secure_again(&mut self, why: Why, octets: Bytes, turn: &mut Turn<'_>) {
         self.broken = true;
@@ -286,10 +294,11 @@ pub(super) enum Again {
 impl Again {
     /// The same, if this input ends it in that state.
     pub(super) fn after(machine: &Initiating, input: &Input) -> Option<Self> {
+        // What the peer says in a word of its own is no break, nor that it says nothing.
+        let breaks = !matches!(input, Input::Expired);
         match (machine, input) {
-            // What the peer says in a word of its own is no break.
             (Initiating::Requesting(_), Input::Element(_)) => None,
-            (Initiating::Requesting(_) | Initiating::Upgrading(_), _) => Some(Self::Secured),
+            (Initiating::Requesting(_) | Initiating::Upgrading(_), _) => breaks.then_some(Self::Secured),
             (machine, _) => machine.died_of_external().then_some(Self::WithoutExternal),
         }
     }
