@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gatehouse::demo::peer::{Admit, Manner};
+use gatehouse::demo::peer::{Admit, Manner, Welcome};
 use gatehouse::demo::session::Login;
 use gatehouse::demo::world::{Plan, World};
 use serde_json::json;
@@ -355,13 +355,8 @@ async fn a_strangers_pair_ends_at_once_when_any_becomes_listed() {
     still_passes(&world, &mut partner, "c@cousin.example", "j@hall.example", "stays").await;
 }
 
-// "Living relays of a removed domain end in good order", and nobody gets in for it any more.
-#[tokio::test]
-async fn a_domain_that_is_removed_ends_its_streams_in_good_order() {
-    let world = border().await;
-    let cousin = peer(&world, 11, COUSIN).await;
-    let mut gone = by_certificate(&cousin, ANNEX).await;
-    let mut stays = by_certificate(&cousin, HALL).await;
+/// Takes the second hosted domain out of the configuration.
+fn remove_annex(world: &World) {
     let text = std::fs::read_to_string(&world.config).unwrap();
     let (before, after) = text.split_once(&format!("  - name: {ANNEX}")).unwrap();
     // Up to the next entry of the list, or the next key of the file.
@@ -371,6 +366,65 @@ async fn a_domain_that_is_removed_ends_its_streams_in_good_order() {
     });
     let rest = &after[rest.unwrap().0 + 1..];
     std::fs::write(&world.config, format!("{before}{rest}")).unwrap();
+}
+
+// "Nothing accepted is lost in silence": what a domain has sent that a reload takes out, and what waits for a server that does not
+// answer, comes back to whoever wrote it.
+#[tokio::test]
+async fn what_waits_for_a_silent_server_comes_back_from_a_domain_that_is_removed() {
+    let world = border().await;
+    let cousin = peer(&world, 11, COUSIN).await;
+    cousin.behave(|manner| manner.welcome = Welcome::Mute);
+    let stanzas = [
+        (
+            "message",
+            "a",
+            "<message from='k@annex.example' to='c@cousin.example' id='a'><body>hi</body></message>",
+        ),
+        (
+            "iq",
+            "b",
+            "<iq from='k@annex.example/x' to='c@cousin.example/y' type='get' id='b'><ping xmlns='urn:xmpp:ping'/></iq>",
+        ),
+        (
+            "message",
+            "c",
+            "<message from='l@annex.example' to='c@cousin.example' id='c'><body>ho</body></message>",
+        ),
+        ("iq", "d", "<iq from='k@annex.example/x' to='c@cousin.example/y' type='result' id='d'/>"),
+    ];
+    stanzas.iter().for_each(|(.., stanza)| world.legacy.send(*stanza));
+    // And one of a domain that stays.
+    world
+        .legacy
+        .send("<message from='j@hall.example' to='c@cousin.example' id='stays'><body>hi</body></message>");
+    while cousin.visits() < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    remove_annex(&world);
+    ask(&world.socket(), &["reload"]).await;
+    for (name, id, _) in &stanzas[..3] {
+        let error = world.legacy.inbox.wait(|n| n.is_stanza() && n.attr("id") == Some(id)).await.unwrap();
+        assert!(
+            error.raw.starts_with(&format!("<{name} ")) && error.attr("type") == Some("error"),
+            "{}",
+            error.raw
+        );
+        assert!(error.raw.contains("<item-not-found "), "{}", error.raw);
+        assert!(error.raw.contains("missing `- name: annex.example` under `domains:`"), "{}", error.raw);
+    }
+    let heard = |id: &str| world.legacy.inbox.all().iter().filter(|n| n.attr("id") == Some(id)).count();
+    assert_eq!(["a", "b", "c", "d", "stays"].map(heard), [1, 1, 1, 0, 0], "each once, and nobody else's");
+}
+
+// "Living relays of a removed domain end in good order", and nobody gets in for it any more.
+#[tokio::test]
+async fn a_domain_that_is_removed_ends_its_streams_in_good_order() {
+    let world = border().await;
+    let cousin = peer(&world, 11, COUSIN).await;
+    let mut gone = by_certificate(&cousin, ANNEX).await;
+    let mut stays = by_certificate(&cousin, HALL).await;
+    remove_annex(&world);
     let plan = ask(&world.socket(), &["reload", "--plan"]).await["plan"].clone();
     assert_eq!(
         (&plan["changes"][0]["to"], &plan["changes"][0]["verdict"]),

@@ -10,11 +10,11 @@ use super::carriage::Way;
 use super::{Pump, back, charges};
 use crate::policy::Policy;
 use crate::reason::{Detail, Flow, Reason};
-use crate::relay::{ClaimId, Effect, Event, Input, Portrait, Side, Under};
+use crate::relay::{ClaimId, Effect, Event, Home, Input, Portrait, Side, Under};
 use crate::run::leg::{Due, Found, Leg};
 use crate::run::registry::{INBOX, News, Order, Phase, View};
 use crate::run::told::overhear;
-use crate::stream::KeyAnswer;
+use crate::stream::{KeyAnswer, Pair};
 use crate::tls::TrustStore;
 use crate::xml::Token;
 
@@ -71,6 +71,7 @@ impl Pump {
         if let Some(tools) = tools.and_then(|tools| tools.upgrade())
             && !Arc::ptr_eq(&self.tools, &tools)
         {
+            self.give_back_departed(&tools.home, cx);
             self.tools = tools;
             self.step(Side::Near, Input::Home(Arc::clone(&self.tools.home)));
         }
@@ -103,6 +104,20 @@ impl Pump {
             }
         }
         true
+    }
+
+    /// What the servers behind have sent in names that the next home does not know comes back to them by this one, as long as it is
+    /// known where that is: nothing that was taken is lost in silence.
+    fn give_back_departed(&mut self, next: &Home, cx: &mut Context<'_>) {
+        let home = Arc::clone(&self.tools.home);
+        let departs = |pair: &Pair| home.hosts(&pair.sender) && !next.hosts(&pair.sender);
+        if let Some(pair) = self.relay.carries().filter(|pair| departs(pair)).cloned() {
+            self.step(Side::Near, Input::Withdraw(pair, Reason::NotConfigured));
+            while self.take_cargo(cx) {}
+        }
+        if let Some(stanza) = self.carriage.take_stalled(departs) {
+            self.step(Side::Near, Input::Refused(stanza, Reason::NotConfigured));
+        }
     }
 
     /// CRT-12: what was shown at the handshake is judged again by what is known now.

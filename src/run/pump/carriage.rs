@@ -155,6 +155,16 @@ impl Carriage {
         stalled.map(|stalled| stalled.stanza)
     }
 
+    /// What waits to go out over the lane of such a pair comes back.
+    pub(super) fn take_stalled(&mut self, of: impl Fn(&Pair) -> bool) -> Option<Bytes> {
+        let lanes = &self.lanes;
+        let stalled = self.stalled.take_if(|stalled| match &stalled.way {
+            Way::Lane(id) => lanes.get(id).is_some_and(|lane| of(&lane.pair)),
+            Way::Pair(_) => false,
+        });
+        stalled.map(|stalled| stalled.stanza)
+    }
+
     /// The relay ends with the gateway, and so does what waits.
     pub(super) fn lose(&mut self, tools: &Arc<Tools>) {
         self.bounces.lose(tools);
