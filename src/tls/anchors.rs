@@ -85,10 +85,9 @@ impl Anchors {
 
     /// CRT-07: whether the key usage of each certificate in the path is that of its place. The path validator looks at basic
     /// constraints and not at this.
-    pub(super) fn take(&self, path: &VerifiedPath<'_>, leaf: &CertificateDer<'_>) -> bool {
-        let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return false };
+    pub(super) fn take(&self, path: &VerifiedPath<'_>, leaf: &X509Certificate<'_>) -> bool {
         let pinned = self.pins.iter().find(|(anchor, _)| anchor == path.anchor());
-        may_sign(&leaf)
+        may_sign(leaf)
             && pinned.is_none_or(|(_, key)| {
                 key == leaf.public_key().raw && path.intermediate_certificates().next().is_none()
             })

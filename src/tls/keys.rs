@@ -152,7 +152,7 @@ pub fn from_der(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ChainAndKey, IdentityFault> {
-    sound::soundness(&chain).map_err(IdentityFault::Certificate)?;
+    sound::soundness(&sound::read(&chain)).map_err(IdentityFault::Certificate)?;
     let key = provider().key_provider.load_private_key(key).map_err(|_| IdentityFault::Key)?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(|_| IdentityFault::Mismatch)?;

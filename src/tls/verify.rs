@@ -6,6 +6,7 @@
 //! the two usages is taken in either direction, because public authorities no longer issue clientAuth.
 
 mod any_chain;
+mod held;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,13 +27,12 @@ use x509_parser::x509::X509Name;
 pub(super) use self::any_chain::AnyChain;
 pub use super::anchors::Anchors;
 pub use super::sound::fingerprint;
-use super::sound::soundness;
+use super::sound::{self, Read};
 use crate::jid::Domain;
 use crate::reason::escaped;
 use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Root, Trust, TrustFault};
 use crate::tls::keys::KeyFault;
 use crate::tls::names::{self, Constraints};
-use crate::tls::provider;
 
 /// What to make of a certificate of whose revocation the lists at hand tell nothing. There is no default here: the
 /// configuration says.
@@ -130,35 +130,34 @@ impl TrustStore {
     fn describe_for(&self, chain: &[CertificateDer<'_>], usage: Usage, now: UnixTime) -> Option<Certificate> {
         let (leaf, intermediates) = chain.split_first()?;
         let mut found = Held::default();
-        let sound = soundness(chain);
-        let revoked = self.is_listed(leaf);
+        // Read once: each of them is asked about several times.
+        let read = sound::read(chain);
+        let parsed = read.first().and_then(Read::certificate);
+        let shown = Shown { leaf, intermediates, parsed };
+        let sound = sound::soundness(&read);
+        let revoked = parsed.is_some_and(|leaf| self.is_listed(leaf));
         let mut judge = |anchors: &Anchors| {
-            let worth =
-                sound.and_then(|()| self.validate(leaf, intermediates, anchors, (usage, now), &mut found));
+            let worth = sound.and_then(|()| self.validate(&shown, anchors, (usage, now), &mut found));
             worth.map_err(|fault| if revoked { TrustFault::Revoked } else { fault })
         };
         let trust = Trust {
             default: judge(&self.default),
             peers: self.peers.iter().map(|(domains, anchors)| (domains.clone(), judge(anchors))).collect(),
         };
-        let parsed = X509Certificate::from_der(leaf).ok().map(|(_, parsed)| parsed);
-        let names = parsed.as_ref().map(names::presented).unwrap_or_default();
-        let own_end = parsed.as_ref().map_or(0, |parsed| parsed.validity().not_after.timestamp());
+        let names = parsed.map(names::presented).unwrap_or_default();
+        let own_end = parsed.map_or(0, |parsed| parsed.validity().not_after.timestamp());
         let not_after = found.not_after.map_or(own_end, |end| end.min(own_end));
         Some(Certificate {
             fingerprint: fingerprint(leaf),
-            key: parsed.as_ref().and_then(|parsed| {
+            key: parsed.and_then(|parsed| {
                 digest::digest(&digest::SHA256, parsed.public_key().raw).as_ref().try_into().ok()
             }),
-            issuer: parsed
-                .as_ref()
-                .map(|parsed| escaped(&parsed.issuer().to_string(), ISSUER))
-                .unwrap_or_default(),
+            issuer: parsed.map(|parsed| escaped(&parsed.issuer().to_string(), ISSUER)).unwrap_or_default(),
             names: names.into_iter().filter(|name| found.constraints.admit_or_free(name)).collect(),
             trust,
             not_after,
             expires: moment(not_after, now),
-            revocation: self.revocation_of(leaf, intermediates, (usage, now)),
+            revocation: self.revocation_of(&shown, (usage, now)),
             chain: Chain::new(chain.iter().map(|der| der.as_ref().into())),
             of_client: None,
         })
@@ -175,12 +174,7 @@ impl TrustStore {
     }
 
     /// CRT-09: a chain that is trusted although nobody could be asked about it shows that in the records.
-    fn revocation_of(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        terms: (Usage, UnixTime),
-    ) -> RevocationCheck {
+    fn revocation_of(&self, shown: &Shown<'_>, terms: (Usage, UnixTime)) -> RevocationCheck {
         if self.revocation.is_none() {
             return RevocationCheck::Off;
         }
@@ -188,27 +182,25 @@ impl TrustStore {
             .chain(self.peers.iter().map(|(_, anchors)| anchors))
             .any(|anchors| {
                 let strictly = UnknownRevocation::Refuse;
-                self.path(leaf, intermediates, anchors, terms, strictly, &mut Held::default()).is_ok()
+                self.path(shown, anchors, terms, strictly, &mut Held::default()).is_ok()
             });
         if checked { RevocationCheck::Checked } else { RevocationCheck::Unknown }
     }
 
     fn validate(
         &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        shown: &Shown<'_>,
         anchors: &Anchors,
         terms: (Usage, UnixTime),
         found: &mut Held,
     ) -> Result<Root, TrustFault> {
         let unknown = self.revocation.as_ref().map_or(UnknownRevocation::Accept, |r| r.unknown);
-        self.path(leaf, intermediates, anchors, terms, unknown, found)
+        self.path(shown, anchors, terms, unknown, found)
     }
 
     /// Whether a list at hand names this very certificate. The lists are the operator's own: where no path leads to an anchor, or
     /// something else is wrong with it, nobody has looked for it there yet, and a pin or a record would speak for it all the same.
-    fn is_listed(&self, leaf: &CertificateDer<'_>) -> bool {
-        let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return false };
+    fn is_listed(&self, leaf: &X509Certificate<'_>) -> bool {
         let mut lists = self.revocation.iter().flat_map(|revocation| &revocation.lists);
         lists.any(|list| {
             // A list keeps the name of its issuer without tag and length.
@@ -220,14 +212,13 @@ impl TrustStore {
     /// Looks for a path, and notes what its authorities bind it to. Where it ends.
     fn path(
         &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        shown: &Shown<'_>,
         anchors: &Anchors,
         (usage, now): (Usage, UnixTime),
         unknown: UnknownRevocation,
         found: &mut Held,
     ) -> Result<Root, TrustFault> {
-        let entity = webpki::EndEntityCert::try_from(leaf).map_err(fault)?;
+        let entity = webpki::EndEntityCert::try_from(shown.leaf).map_err(fault)?;
         let lists: Vec<&CertRevocationList<'_>> = self.revocation.iter().flat_map(|r| &r.lists).collect();
         // Without lists there is nothing to build options from.
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|builder| match unknown {
@@ -244,20 +235,35 @@ impl TrustStore {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build(),
         });
-        let algorithms = provider().signature_verification_algorithms.all;
         // A path that will not do is left for another one.
-        let lawful = |path: &VerifiedPath<'_>| match anchors.take(path, leaf) {
+        let lawful = |path: &VerifiedPath<'_>| match shown.parsed.is_some_and(|leaf| anchors.take(path, leaf))
+        {
             true => Ok(()),
             false => Err(webpki::Error::EmptyEkuExtension),
         };
+        let (algorithms, others) = (held::algorithms(), shown.intermediates);
         let path = entity
-            .verify_for_usage(algorithms, anchors.all(), intermediates, now, usage, revocation, Some(&lawful))
+            .verify_for_usage(algorithms, anchors.all(), others, now, usage, revocation, Some(&lawful))
             .map_err(|error| match fault(error) {
-                TrustFault::UnknownIssuer if is_self_signed(leaf) => TrustFault::SelfSigned,
+                TrustFault::UnknownIssuer if shown.is_self_signed() => TrustFault::SelfSigned,
                 other => other,
             })?;
         found.note(&path);
         Ok(root(path.anchor()))
+    }
+}
+
+/// A chain that was shown, end entity first.
+struct Shown<'a> {
+    leaf: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+    /// The end entity, if it can be read.
+    parsed: Option<&'a X509Certificate<'a>>,
+}
+
+impl Shown<'_> {
+    fn is_self_signed(&self) -> bool {
+        self.parsed.is_some_and(|leaf| leaf.subject() == leaf.issuer())
     }
 }
 
@@ -326,10 +332,6 @@ impl ExtendedKeyUsageValidator for Usage {
         }
         if restricted && !fits { Err(webpki::Error::EmptyEkuExtension) } else { Ok(()) }
     }
-}
-
-fn is_self_signed(leaf: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(leaf).is_ok_and(|(_, leaf)| leaf.subject() == leaf.issuer())
 }
 
 fn moment(not_after: i64, now: UnixTime) -> Option<Instant> {
