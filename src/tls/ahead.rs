@@ -185,19 +185,21 @@ impl<S: AsyncRead + Unpin> Ahead<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
-    /// Reads at most so many octets behind what is held, all of it at the front of this space; how many there are then. None of
-    /// them is held any longer. The end of the stream is an error: TLS has a word for it.
+    /// Reads behind what is held, all of it at the front of this space; how many octets there are then: those of a record that holds so
+    /// many at most, or of the one that has begun. None of them is held any longer. The end of the stream is an error: TLS has a word for it.
+    ///
+    /// What is read of one record more is copied twice until that is whole: with large records as much again as is read.
     pub(super) fn poll_more(
         &mut self,
         cx: &mut Context<'_>,
         space: &mut [u8],
-        most: usize,
+        wanted: usize,
     ) -> Poll<io::Result<usize>> {
         let held = self.take_back();
         let (Some((front, part)), taken) = (space.split_at_mut_checked(held.len()), held.len()) else {
             return Poll::Ready(Err(too_long()));
         };
-        let most = most.min(part.len());
+        let most = (wanted + FRAME).saturating_sub(taken).max(lacking(&held)).min(part.len());
         let mut part = ReadBuf::new(part.get_mut(..most).unwrap_or_default());
         let Poll::Ready(outcome) = self.poll_inner(cx, &mut part) else {
             self.held = held;
@@ -309,6 +311,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
     }
 }
 
+/// How many octets at least are lacking to the record that begins so, or to its header.
+fn lacking(begun: &[u8]) -> usize {
+    match begun {
+        [_, _, _, high, low, rest @ ..] => {
+            usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(rest.len()).max(1)
+        }
+        _ => HEADER,
+    }
+}
+
 /// More has come than a message of a handshake may have.
 pub(super) fn too_long() -> io::Error {
     let error = rustls::Error::from(rustls::InvalidMessage::HandshakePayloadTooLarge);
@@ -321,6 +333,12 @@ thread_local! {
 
 /// Octets that are read at once: four full records.
 const SPACE: usize = 64 * 1024;
+
+/// Octets of the header of a record (RFC 8446 5.1).
+const HEADER: usize = 5;
+
+/// Octets around what a record holds: the header, the nonce of TLS 1.2, and the tag.
+const FRAME: usize = HEADER + 8 + 16;
 
 /// Octets that are read before a handshake has its turn: as many as rustls asks for at once.
 const FIRST: usize = 4 * 1024;

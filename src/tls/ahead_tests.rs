@@ -182,3 +182,47 @@ async fn nothing_that_is_said_late_is_lost_at_the_end() {
         assert_eq!(ahead.get_ref().written.concat(), b"alert");
     }
 }
+
+/// A record as it comes, which holds so many octets.
+fn record(octets: u16) -> Vec<u8> {
+    let [high, low] = (octets + 17).to_be_bytes();
+    [&[23, 3, 3, high, low][..], &vec![0; usize::from(octets) + 17]].concat()
+}
+
+/// Reads records as long as there are any, in parts of so many octets; how many reads that took, and how many octets were read before
+/// their record was whole, of all but the first.
+fn copied(records: &[Vec<u8>], wanted: usize) -> (usize, Vec<usize>) {
+    let mut ahead = giving(vec![records.concat()]);
+    let (mut space, mut left, mut early) =
+        (vec![0; SPACE], records.iter().map(Vec::len).peekable(), Vec::new());
+    while left.peek().is_some() {
+        let read = ahead.poll_more(&mut Context::from_waker(std::task::Waker::noop()), &mut space, wanted);
+        let Poll::Ready(Ok(count)) = read else { panic!("{read:?}") };
+        let mut done = 0;
+        while let Some(len) = left.next_if(|len| done + len <= count) {
+            done += len;
+        }
+        early.push(count - done);
+        ahead.put_back(space[done..count].to_vec());
+    }
+    (ahead.get_ref().reads, early)
+}
+
+#[test]
+fn of_a_large_record_little_is_read_before_the_one_before_it_is_taken() {
+    const FULL: u16 = 16 * 1024;
+    let wanted = usize::from(FULL);
+    let full = vec![record(FULL); 32];
+    let (reads, early) = copied(&full, wanted);
+    assert!(reads == 32 && early.iter().all(|octets| *octets <= 7), "{reads} {early:?}");
+    // Whatever comes before them.
+    for first in [1, 100, 1000, 16_000] {
+        let mixed = [vec![record(first)], full.clone()].concat();
+        let (reads, early) = copied(&mixed, wanted);
+        assert!(reads <= 34, "{first}: {reads}");
+        assert!(early.iter().skip(2).all(|octets| *octets <= 7), "{first}: {early:?}");
+    }
+    // Where little is wanted a record is read to its end at once; small ones come together.
+    assert_eq!(copied(&full, 4096).0, 2 * 32);
+    assert!(copied(&vec![record(300); 500], wanted).0 <= 500 / 50);
+}

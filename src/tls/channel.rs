@@ -167,9 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Channel<S> {
         }
         while buf.filled().len() == before && !records.got.ended {
             let outcome = THREAD.with_borrow_mut(|space| {
-                // A record of as much as is wanted, and what is around it.
-                let most = buf.remaining().max(PART) + AROUND;
-                let count = ready!(ahead.poll_more(cx, space, most))?;
+                // A record of as much as is wanted.
+                let count = ready!(ahead.poll_more(cx, space, buf.remaining().max(PART)))?;
                 let octets = space.get_mut(..count).unwrap_or_default();
                 let done = records.take_apart(octets, buf, ahead)?;
                 ahead.put_back(octets.get(done..).unwrap_or_default().to_vec());
