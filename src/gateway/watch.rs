@@ -227,14 +227,15 @@ impl Reloader {
     }
 }
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the files are looked at: with all else that is looked at now and then ([`super::ticks`]). Nothing else wakes a gateway that
+/// has nothing to do, and row `idle` of `cargo bench --bench load` tells what a wake costs.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How many such looks there are to one at the age of lists.
-const AGES: u32 = 5;
+const AGES: u32 = 2;
 
 /// How many such looks there are to one look-up of the names of backends.
-const NAMES: u32 = 7;
+const NAMES: u32 = 3;
 
 #[cfg(test)]
 #[path = "watch_tests.rs"]
