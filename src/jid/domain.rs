@@ -39,6 +39,8 @@ impl Domain {
             '"' | '&' | '\'' | '<' | '>' | '@' | '\\' | '\u{7f}'..='\u{a0}' => false,
             // What has no width of its own, changes the direction, or is for private use or nothing; but for what joins emoji.
             '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{ad}' => false,
+            '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' => false,
+            '\u{3164}' | '\u{ffa0}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' => false,
             '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{e000}'..='\u{f8ff}' => false,
             '\u{feff}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'.. => false,
             c => c > ' ' && !c.is_whitespace(),

@@ -26,6 +26,7 @@ mod fuzz_corpus;
 mod handshakes;
 mod home_words;
 mod hostile;
+mod made_here;
 mod management;
 mod policy;
 mod reference;
