@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Effect;
-use super::beside;
+use super::beside::InForce;
 use super::event::Event;
 use super::inbound::Sent;
 use super::judge;
@@ -151,7 +151,7 @@ impl WayBack {
         if let Some(at) = self.guard.find(pair.sender.as_str(), pair.target.as_str()) {
             self.guard.count(at, found);
             if let Some(admitted) = self.guard.pair(at) {
-                beside::stands(turn, admitted.pair(), admitted.permit(), found);
+                InForce::from(admitted).stands(found, turn);
             }
         }
         // A stream that is used is not idle, whoever uses it.

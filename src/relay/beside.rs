@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::event::Event;
 use super::turn::Turn;
-use crate::filter;
+use crate::filter::{self, Admitted};
 use crate::policy::{Beside, Permit};
 use crate::reason::{Class, Outcome, Reason};
 use crate::stream::Pair;
@@ -21,74 +21,65 @@ pub(super) enum Scope {
     Stanzas,
 }
 
-/// This stanza of the pair passes under the permit.
-pub(super) fn passes(
-    turn: &mut Turn<'_>,
-    (pair, permit): (&Pair, &Permit),
-    scope: Scope,
-    head: &Head,
-    octets: usize,
-) {
-    let Some(beside) = permit.beside() else { return };
-    if scope == Scope::Stanzas && !beside.is_allow() {
-        return;
-    }
-    if let Some(reason) = refusal(beside, head) {
-        otherwise(turn, pair, permit, (Outcome::Allow, reason), octets);
+/// A pair, and the permit by which the policy in force lets it stand.
+#[derive(Clone, Copy)]
+pub(super) struct InForce<'a> {
+    pub(super) pair: &'a Pair,
+    pub(super) permit: &'a Permit,
+}
+
+impl<'a> From<&'a Admitted> for InForce<'a> {
+    fn from(admitted: &'a Admitted) -> Self {
+        Self { pair: admitted.pair(), permit: admitted.permit() }
     }
 }
 
-/// This stanza of the pair is refused for this reason, although the pair stands under the permit.
-pub(super) fn refused(
-    turn: &mut Turn<'_>,
-    (pair, permit): (&Pair, &Permit),
-    reason: Reason,
-    head: &Head,
-    octets: usize,
-) {
-    let Some(beside) = permit.beside() else { return };
-    // What came is counted for the rule in force alone.
-    let too_much = reason == Reason::QuarantineRate && beside.stanzas().quarantine().is_none();
-    if (reason.is(Class::Compared) || too_much) && refusal(beside, head).is_none() {
-        otherwise(turn, pair, permit, (Outcome::Deny, reason), octets);
+impl InForce<'_> {
+    /// This stanza passes.
+    pub(super) fn passes(self, scope: Scope, head: &Head, octets: usize, turn: &mut Turn<'_>) {
+        let Some(beside) = self.permit.beside() else { return };
+        if scope == Scope::Stanzas && !beside.is_allow() {
+            return;
+        }
+        if let Some(reason) = refusal(beside, head) {
+            self.otherwise((Outcome::Allow, reason), octets, turn);
+        }
     }
-}
 
-/// A stanza of a pair passes that would not stand.
-pub(super) fn stands(turn: &mut Turn<'_>, pair: &Pair, permit: &Permit, octets: usize) {
-    if let Some(beside) = permit.beside().filter(|beside| !beside.is_allow()) {
-        let reason = beside.reason;
-        otherwise(turn, pair, permit, (Outcome::Allow, reason), octets);
+    /// This stanza is refused for this reason, although the pair stands.
+    pub(super) fn refused(self, reason: Reason, head: &Head, octets: usize, turn: &mut Turn<'_>) {
+        let Some(beside) = self.permit.beside() else { return };
+        // What came is counted for the rule in force alone.
+        let too_much = reason == Reason::QuarantineRate && beside.stanzas().quarantine().is_none();
+        if (reason.is(Class::Compared) || too_much) && refusal(beside, head).is_none() {
+            self.otherwise((Outcome::Deny, reason), octets, turn);
+        }
     }
-}
 
-/// This stanza of the pair passes under the permit, and the policy in the shadow says this of its sender.
-pub(super) fn of_sender(
-    turn: &mut Turn<'_>,
-    (pair, permit): (&Pair, &Permit),
-    (sender, word): (&str, Arc<Beside>),
-    octets: usize,
-) {
-    let (outcome, reason, sender) = (Outcome::Allow, word.reason, Some(sender.into()));
-    let (pair, rule) = (pair.clone(), permit.rule().clone());
-    turn.note(Event::Otherwise { pair, sender, rule, outcome, reason, beside: word, octets });
-}
+    /// A stanza passes of a pair that would not stand.
+    pub(super) fn stands(self, octets: usize, turn: &mut Turn<'_>) {
+        if let Some(beside) = self.permit.beside().filter(|beside| !beside.is_allow()) {
+            self.otherwise((Outcome::Allow, beside.reason), octets, turn);
+        }
+    }
 
-fn otherwise(
-    turn: &mut Turn<'_>,
-    pair: &Pair,
-    permit: &Permit,
-    (outcome, reason): (Outcome, Reason),
-    octets: usize,
-) {
-    let Some(beside) = permit.beside().cloned() else { return };
-    let (pair, rule) = (pair.clone(), permit.rule().clone());
-    turn.note(Event::Otherwise { pair, sender: None, rule, outcome, reason, beside, octets });
-}
+    /// This stanza passes, and the policy in the shadow says this of its sender.
+    pub(super) fn of_sender(self, (sender, word): (&str, Arc<Beside>), octets: usize, turn: &mut Turn<'_>) {
+        let (outcome, reason, sender) = (Outcome::Allow, word.reason, Some(sender.into()));
+        let (pair, rule) = (self.pair.clone(), self.permit.rule().clone());
+        turn.note(Event::Otherwise { pair, sender, rule, outcome, reason, beside: word, octets });
+    }
 
-/// Whether the policy in the shadow would let this stanza of the pair pass.
-pub(super) fn would_pass(permit: &Permit, head: &Head) -> bool {
-    permit.beside().is_some_and(|beside| refusal(beside, head).is_none())
+    /// Whether the policy in the shadow would let this stanza pass.
+    pub(super) fn would_pass(self, head: &Head) -> bool {
+        self.permit.beside().is_some_and(|beside| refusal(beside, head).is_none())
+    }
+
+    fn otherwise(self, (outcome, reason): (Outcome, Reason), octets: usize, turn: &mut Turn<'_>) {
+        let Some(beside) = self.permit.beside().cloned() else { return };
+        let (pair, rule) = (self.pair.clone(), self.permit.rule().clone());
+        turn.note(Event::Otherwise { pair, sender: None, rule, outcome, reason, beside, octets });
+    }
 }
 
 fn refusal(beside: &Beside, head: &Head) -> Option<Reason> {

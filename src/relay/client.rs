@@ -5,32 +5,31 @@
 //! may not send ends the stream, and what its server may not has another in its place.
 
 mod certified;
-mod ends;
 mod far;
-mod refused;
+mod managed;
+mod near;
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::filter::{Traffic, client as filter};
+use crate::filter::Traffic;
 use crate::jid::Domain;
-use crate::reason::{Class, Detail, Direction, Facing, Outcome, Reason};
-use crate::stream::client::certified::Account;
-use crate::stream::client::ended::is_language;
+use crate::reason::{Class, Detail, Direction, Flow, Outcome, Reason, Why};
+use crate::stream::client::Own;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
-use crate::stream::client::{Own, Rules};
 use crate::stream::{Certificate, Secured, StreamIds};
 use crate::xml::{Edits, Frame, Kind, Token, rewrite};
 
-use self::refused::Managed;
-use super::leg::{OfLeg, of_leg, of_servers};
+use self::certified::Certified;
+use self::managed::Managed;
+use super::leg::{of_leg, of_servers};
 use super::life::Life;
 use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::Turned;
-use super::{Arrival, Destination, Effect, Event, FarId, Home, Input, Logged, LoginAttempt, Record, Side};
+use super::{Arrival, Event, FarId, Home, Input, Logged, Record, Side};
 
 /// A client, its server, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,9 +41,8 @@ pub(super) struct Client {
     far: Life<Posing>,
     terms: Option<posing::PosingParams>,
     address: std::net::IpAddr,
-    secured: Option<Secured>,
-    /// Whom its certificate lets in, where it is asked for one.
-    account: Option<Account>,
+    /// Its channel, and whom its certificate lets in.
+    certified: Certified,
     /// What lies behind the reason.
     detail: Option<Detail>,
     /// The `xml:lang` of the client's stream, and of the server's.
@@ -80,8 +78,7 @@ impl Client {
             params,
             terms: None,
             address: arrival.address,
-            secured: arrival.secured.clone(),
-            account: None,
+            certified: Certified::new(arrival.secured.clone()),
             detail: None,
             languages: (None, None),
             started: now,
@@ -118,7 +115,12 @@ impl Client {
     }
 
     pub(super) fn secured(&self) -> Option<&Secured> {
-        self.secured.as_ref()
+        self.certified.secured()
+    }
+
+    /// When the certificate expires that it was let in by.
+    fn certificate_end(&self) -> Option<Instant> {
+        self.certified.ends().filter(|_| self.near.is_open())
     }
 
     /// Whether stanzas may pass.
@@ -130,8 +132,8 @@ impl Client {
     pub(super) fn portrait(&self, again: Option<&Certificate>, home: &Home) -> Option<Logged> {
         let own = self.own().filter(|_| self.bound)?;
         let Traffic { stanzas, octets } = self.traffic;
-        let tls = self.secured.as_ref().map(|secured| secured.version);
-        let doubt = self.foreseen(again, home);
+        let tls = self.secured().map(|secured| secured.version);
+        let doubt = self.certified.foreseen(again, home);
         Some(Logged { address: own.address(), tls, stanzas, octets, doubt })
     }
 
@@ -210,182 +212,6 @@ impl Step<'_, '_> {
         }
     }
 
-    fn near(&mut self, input: OfLeg) {
-        match input {
-            OfLeg::Secured(secured) => {
-                self.client.secured = Some(secured.clone());
-                self.serve(serving::Input::Secured(secured));
-            }
-            OfLeg::Retrusted(certificate) => self.show(*certificate),
-            OfLeg::Stalled => self.near_fault(Reason::StanzaTimeout, After::Resumable),
-            OfLeg::Gone { reason, .. } => self.near_gone(reason),
-            // It was connected before there was a relay.
-            OfLeg::Connected(..) | OfLeg::Unreachable(_) => {}
-        }
-    }
-
-    fn near_token(&mut self, token: Token) {
-        if !self.client.near.is_open() {
-            // After the end nothing is looked at any more but the reciprocal close (CLS-01).
-            if matches!(token, Token::End | Token::Violation(_)) && self.client.near.is_closing() {
-                self.near_finish();
-            }
-            return;
-        }
-        let input = match token {
-            Token::Violation(violation) => return self.near_fault(violation.reason(), After::Closed),
-            Token::Refused(refused) => return self.refuse_near(&refused),
-            Token::Header(header) => {
-                self.client.languages.0.clone_from(&header.lang);
-                let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
-                self.client.asked_for.clone_from(&named);
-                let served = match named {
-                    Some(domain) if self.turn.home.clients.contains_key(&domain) => self.admit(&domain),
-                    Some(domain) => Err(self.turn.home.absence(&domain)),
-                    None => Err(Reason::HostUnknown),
-                };
-                serving::Input::Header(header, served)
-            }
-            // Most of what comes, and the state stays as it is.
-            Token::Element(frame) if self.client.near.machine().is_some_and(|s| s.passes(&frame)) => {
-                return self.pass(frame);
-            }
-            Token::Element(frame) => serving::Input::Element(frame),
-            Token::Keepalive => serving::Input::Space,
-            Token::Text => serving::Input::Text,
-            Token::End => serving::Input::End,
-        };
-        self.serve(input);
-    }
-
-    /// The connection of the client ended. Without a closing tag its session lives on inside, so that it may come back
-    /// for it (SM-06).
-    fn near_gone(&mut self, reason: Reason) {
-        if self.client.near.is_over() {
-            return;
-        }
-        self.client.near = Life::Over;
-        self.turn.push(Effect::Cut(Side::Near));
-        self.tell(reason);
-        self.part(After::Resumable);
-    }
-
-    /// One step of the server towards the client, with all that follows from it.
-    fn serve(&mut self, input: serving::Input) {
-        let Some(machine) = self.client.near.take() else { return };
-        match machine.step(&self.client.params, input, self.turn.now) {
-            Ok((next, effects)) => {
-                self.client.near.put(next);
-                for effect in effects {
-                    self.served(effect);
-                }
-            }
-            Err(fault) => {
-                let behind = fault.reason == Reason::BackendFault;
-                self.near_end(fault, if behind { After::Resumable } else { After::Closed });
-            }
-        }
-    }
-
-    fn served(&mut self, effect: serving::Effect) {
-        match effect {
-            serving::Effect::Send(octets) => self.say_near(octets),
-            serving::Effect::Upgrade => self.turn.push(Effect::Upgrade(Side::Near)),
-            serving::Effect::Restart => self.turn.push(Effect::Restart(Side::Near)),
-            serving::Effect::Call(domain) => self.call(domain),
-            serving::Effect::Say(ask, octets) => {
-                self.heed_management(&octets);
-                self.goes_on(&ask);
-                self.pose(posing::Input::Say(ask, octets));
-            }
-            serving::Effect::Try(mechanism, account) => {
-                let Some(hosted) = self.hosted() else { return };
-                if let Err(why) = self.may_try(account.as_deref()) {
-                    let reason = self.told_uncertified(hosted, why);
-                    return self.serve(serving::Input::Tried(Err(reason)));
-                }
-                self.turn.push(Effect::Try(LoginAttempt { hosted, mechanism, account }));
-            }
-            serving::Effect::Apply => self.turn.push(Effect::Apply),
-            serving::Effect::Declined(reason) | serving::Effect::Overlooked(reason) => {
-                let hosted = self.hosted();
-                self.note(Event::Refused { pair: None, hosted, reason });
-            }
-            serving::Effect::Bound => self.bound(),
-            serving::Effect::Pass(frame) => self.pass(frame),
-            serving::Effect::Refused(reason) => {
-                if let Some(hosted) = self.hosted() {
-                    let (mechanism, account, outcome) = (None, None, Outcome::Deny);
-                    self.note(Event::Login { hosted, mechanism, account, outcome, reason, detail: None });
-                }
-            }
-            serving::Effect::PeerError(name) => {
-                self.turn.heard_error(Facing::Public, &name);
-                self.near_closed(Reason::PeerError);
-            }
-            serving::Effect::Closed => self.near_closed(Reason::Finished),
-        }
-    }
-
-    /// C2S-02: TLS stands, and the domain is ours.
-    fn call(&mut self, domain: Domain) {
-        let Some(client) = self.turn.home.clients.get(&domain) else { return };
-        let rules = Rules {
-            mechanisms: client.mechanisms.clone(),
-            registration: client.registration,
-            features: client.features.clone(),
-            max_octets: self.turn.home.largest(Some(&domain)),
-            early_octets: self.turn.home.limits.before_proof.element,
-        };
-        let step_time = self.turn.home.timeouts.header;
-        let language = self.client.languages.0.clone().filter(|tag| is_language(tag));
-        self.client.terms = Some(posing::PosingParams { to: domain.clone(), language, rules, step_time });
-        self.client.far = Life::Open(Posing::Dialling);
-        self.turn.push(Effect::Connect(FAR, Destination::Client(domain)));
-    }
-
-    fn bound(&mut self) {
-        self.client.bound = true;
-        self.turn.push(Effect::Proven(Side::Near));
-        self.turn.push(Effect::Proven(Side::Far(FAR)));
-        if let Some(account) = self.client.own().and_then(Own::account) {
-            self.turn.push(Effect::Speaks(FAR, account));
-        }
-        if let Some(hosted) = self.hosted() {
-            let after = self.turn.since(self.client.started);
-            self.note(Event::Bound { hosted, after });
-        }
-    }
-
-    /// A stanza of the client, to its server.
-    fn pass(&mut self, frame: Frame) {
-        let client = &self.client;
-        let Some(own) = client.own() else { return };
-        let written = client.terms.as_ref().and_then(|terms| terms.language.as_deref());
-        match filter::inspect(frame.head(), own, client.languages.0.as_deref(), written) {
-            Ok(mut edits) => {
-                match self.patched(&frame, Direction::Inbound) {
-                    Patched::Untouched => {}
-                    Patched::Cut(children) => edits.cut = children,
-                    Patched::Denied => return self.turn_away_near(&Turned::patched(frame.head())),
-                }
-                let octets = edited(&frame, &edits);
-                if let Some(excess) = self.excess(&frame, &edits, octets.len()) {
-                    return self.beyond_server(&frame, excess, octets.len());
-                }
-                self.count(frame.head().kind(), octets.len());
-                if self.client.far.is_open() {
-                    self.turn.push(Effect::Pass(FAR, octets.into()));
-                }
-            }
-            Err(reason) => {
-                let hosted = self.hosted();
-                self.note(Event::Refused { pair: None, hosted, reason });
-                self.near_fault(reason, After::Closed);
-            }
-        }
-    }
-
     fn expire(&mut self) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.turn.now);
         let (near, far) = (due(self.client.near.until()), due(self.client.far.until()));
@@ -419,30 +245,6 @@ impl Step<'_, '_> {
         }
     }
 
-    fn say_near(&mut self, octets: Bytes) {
-        if !self.client.near.is_open() {
-            return;
-        }
-        // The client can do nothing with our header, or with a success that needs no new one, before the features are there:
-        // they go out in one write.
-        if matches!(self.client.near.machine(), Some(Serving::Waiting(_))) {
-            self.client.unsaid = self.after_unsaid(octets);
-        } else {
-            self.out_near(octets);
-        }
-    }
-
-    fn out_near(&mut self, octets: Bytes) {
-        let octets = self.after_unsaid(octets);
-        self.turn.send(Side::Near, octets);
-    }
-
-    /// What is unsaid, then these octets.
-    fn after_unsaid(&mut self, octets: Bytes) -> Bytes {
-        let unsaid = std::mem::take(&mut self.client.unsaid);
-        if unsaid.is_empty() { octets } else { [unsaid, octets].concat().into() }
-    }
-
     fn backend(&mut self, up: bool) {
         if let Some(hosted) = self.hosted() {
             self.note(Event::Backend { hosted, up });
@@ -461,7 +263,7 @@ impl Step<'_, '_> {
         if std::mem::replace(&mut self.client.told, true) {
             return;
         }
-        let secured = self.client.secured.as_ref();
+        let secured = self.client.secured();
         let Traffic { stanzas, octets } = self.client.traffic;
         let detail = self.client.detail.clone();
         let tells = !self.client.bound && !reason.is(Class::Ordinary);
@@ -479,6 +281,79 @@ impl Step<'_, '_> {
             return self.near_fault(Reason::HostGone, After::Closed);
         }
         self.certify_again(Reason::ClientCertificateUntrusted);
+    }
+
+    // -- its certificate
+
+    /// Before anything is offered: whether its certificate lets anybody in at this domain.
+    fn admit(&mut self, domain: &Domain) -> Result<(), Reason> {
+        let admitted = self.client.certified.admit(domain, self.turn.home);
+        admitted.map_err(|why| self.told_uncertified(domain.clone(), why))
+    }
+
+    /// The certificate is worth this now.
+    fn show(&mut self, certificate: Certificate) {
+        self.client.certified.show(certificate);
+        let lost = self.client.certified.distrust(self.hosted().as_ref());
+        self.certify_again(lost);
+    }
+
+    /// The certificate is worth something else now, or the domain asks for something else (CRT-12).
+    fn certify_again(&mut self, otherwise: Reason) {
+        let Some(hosted) = self.hosted().filter(|_| self.client.near.is_open()) else { return };
+        let own = self.client.own().cloned();
+        let again = self.client.certified.admit_again(&hosted, own, self.turn.home);
+        match again {
+            Ok(()) => {}
+            Err(Why { reason: Reason::ClientCertificateUntrusted, detail }) => {
+                self.uncertified(Why { reason: otherwise, detail });
+            }
+            Err(why) => self.uncertified(why),
+        }
+    }
+
+    /// The end of a client whose certificate, or want of one, does not let it go on.
+    fn uncertified(&mut self, why: Why) {
+        let Some(hosted) = self.hosted() else { return };
+        let reason = self.told_uncertified(hosted, why);
+        self.near_fault(reason, After::Closed);
+    }
+
+    fn told_uncertified(&mut self, hosted: Domain, why: Why) -> Reason {
+        let Why { reason, detail } = why;
+        self.client.detail.clone_from(&detail);
+        let (mechanism, account, outcome) = (None, None, Outcome::Deny);
+        self.note(Event::Login { hosted, mechanism, account, outcome, reason, detail });
+        reason
+    }
+
+    // -- for both legs
+
+    /// What the patches say of a stanza of the client (inbound), or of its server.
+    fn patched(&mut self, frame: &Frame, direction: Direction) -> Patched {
+        if self.turn.policy.patches().is_none() {
+            return Patched::Untouched;
+        }
+        let Some(hosted) = self.hosted() else { return Patched::Untouched };
+        self.turn.patched(frame.head(), (Flow::C2s, direction), &hosted, None)
+    }
+
+    fn tell_unfit(&mut self, turned: &Turned<'_>) {
+        let own = self.client.own().map(|own| own.address());
+        let hosted = self.hosted();
+        self.note(Event::Unfit {
+            pair: None,
+            hosted,
+            reason: turned.reason,
+            address: turned.from.as_deref().map(str::to_owned).or(own),
+            measure: turned.measure,
+            octets: turned.octets,
+        });
+    }
+
+    /// When a leg that closes now is over at the latest (T-close).
+    fn close_by(&self) -> Instant {
+        self.turn.now + self.turn.home.timeouts.close
     }
 
     fn hosted(&self) -> Option<Domain> {

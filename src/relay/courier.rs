@@ -6,6 +6,7 @@
 
 mod anew;
 mod both;
+mod course;
 mod ends;
 mod managed;
 mod queue;
@@ -15,21 +16,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::anew::Anew;
+use self::both::WayIn;
+use self::course::Course;
 use self::managed::Session;
 use self::queue::{Queue, Tries};
 use super::event::{Event, Record};
 use super::far::{self, Far, FarOutcome, Leave, Lost};
-use super::incoming::Asked;
+use super::incoming::ORIGIN;
 use super::leg::{OfLeg, of_leg, of_servers};
+use super::origin::{pair_of, reread};
 use super::portrait::CountedPair;
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
 use crate::filter::{Guard, PairRoute};
 use crate::jid::Domain;
-use crate::reason::{Direction, Flow, Outcome, Reason, Why};
+use crate::reason::{Direction, Flow, Outcome, Reason};
 use crate::stream::initiating::Errand;
 use crate::stream::{Method, Pair, Proof, Secured};
-use crate::xml::Token;
+use crate::xml::{Frame, Token};
 
 /// What a courier knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,19 +49,13 @@ pub(super) struct Courier {
     far: Option<Box<Far>>,
     /// The pair of a backend, once it stands.
     guard: Guard,
-    /// The inverse of its pair, once the peer has sent something back over its leg.
-    back: Guard,
-    /// What lists were asked of about it last, by this policy.
-    asked: Option<Asked>,
-    /// The peer has misused that: its next leg goes one way.
-    one_way: bool,
+    /// What the peer sends back over its leg.
+    back: WayIn,
     queue: Queue,
     /// What the peer counts, if it does.
     session: Option<Box<Session>>,
-    /// What the last failure was, once it has given up: so goes back what still comes.
-    failed: Option<Why>,
-    /// It ends with its leg, and opens no other.
-    ending: bool,
+    /// Whether it opens another leg for what comes.
+    course: Course,
     /// The gateway drains: it does not wait for more.
     draining: bool,
     /// Since when a leg stands.
@@ -92,13 +90,10 @@ impl Courier {
             load,
             far: None,
             guard: Guard::default(),
-            back: Guard::default(),
-            asked: None,
-            one_way: false,
+            back: WayIn::default(),
             queue: Queue::default(),
             session: None,
-            failed: None,
-            ending: false,
+            course: Course::GoesOn,
             draining: false,
             stood: None,
             again: false,
@@ -134,13 +129,16 @@ impl Courier {
             }
             (_, Input::Expired) => self.expire(turn),
             (_, Input::Policy(_)) => {
-                self.asked = None;
-                if self.may_speak(turn) {
-                    self.rejudge_back(turn);
+                self.back.forget();
+                if self.may_speak(turn)
+                    && let Some(far) = self.far.as_deref()
+                    && let Err(reason) = self.back.rejudge(far, &self.pair.reversed(), turn)
+                {
+                    self.close_for(reason, turn);
                 }
             }
             (_, Input::Withdraw(pair, reason)) if pair == self.pair => self.take_back(reason, turn),
-            (_, Input::Withdraw(pair, reason)) => self.back.reroute(&pair, PairRoute::Withdrawn(reason)),
+            (_, Input::Withdraw(pair, reason)) => self.back.withdraw(&pair, reason),
             (_, Input::Overtaken) => self.take_back(Reason::BackendSlow, turn),
             (_, Input::Queue(load, octets)) => self.enqueue(load, octets, turn),
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
@@ -182,7 +180,7 @@ impl Courier {
         match input {
             // It has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
             OfLeg::Gone { unsent, .. } if !self.has(id) => {
-                let why = self.failed.clone().unwrap_or_else(|| Reason::ConnectionLost.into());
+                let why = self.course.failure().cloned().unwrap_or_else(|| Reason::ConnectionLost.into());
                 for octets in unsent {
                     self.undeliverable(&octets, &why, turn);
                 }
@@ -210,7 +208,12 @@ impl Courier {
             FarOutcome::Acknowledged(taken) => self.acknowledged(taken, turn),
             FarOutcome::Stands => self.established(turn),
             FarOutcome::Back(frame) => self.came_back(frame, turn),
-            FarOutcome::Unfit(refused) => self.unfit(&refused, turn),
+            FarOutcome::Unfit(refused) => {
+                let taken = self.far.as_deref().map(|far| self.back.refuse(far, &refused, turn));
+                if let Some(Err(reason)) = taken {
+                    self.misused(reason, turn);
+                }
+            }
             FarOutcome::Failed(why) => {
                 self.far = None;
                 if !self.tries_to_resume(&why, turn) {
@@ -221,7 +224,7 @@ impl Courier {
             FarOutcome::Closed(ended, reason) => {
                 self.pair_ended(ended, turn);
                 let lost = Lost { reason, closing: true, leave: Leave::Other, unsent: Vec::new() };
-                self.back_ended(ended, turn);
+                self.back.ended(self.pair.reversed(), self.record(ended), turn);
                 // What came meanwhile goes over another leg.
                 self.leg_ended(lost, turn);
             }
@@ -258,7 +261,7 @@ impl Courier {
     }
 
     pub(super) fn has_given_up(&self) -> bool {
-        self.ending
+        self.course.is_over()
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -286,6 +289,11 @@ impl Courier {
 
     pub(super) fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// The pairs that have come back over its leg.
+    pub(super) fn back(&self) -> &Guard {
+        self.back.guard()
     }
 
     pub(super) fn channel(&self) -> Option<&Secured> {
@@ -347,7 +355,7 @@ impl Courier {
             false => Far::outside(id, errand, self.behalf(), self.asks_for(turn.home), turn),
         };
         // What strangers cause us to call has one way.
-        far.go_both_ways(self.is_own() && !self.one_way, self.taken());
+        far.go_both_ways(self.is_own() && self.back.is_open(), self.taken());
         self.far = Some(far);
     }
 
@@ -358,8 +366,8 @@ impl Courier {
 
     /// One more stanza.
     fn enqueue(&mut self, load: Load, octets: Bytes, turn: &mut Turn<'_>) {
-        if self.ending {
-            let why = self.failed.clone().unwrap_or_else(|| Reason::RemoteUnreachable.into());
+        if self.course.is_over() {
+            let why = self.course.failure().cloned().unwrap_or_else(|| Reason::RemoteUnreachable.into());
             return self.undeliverable(&octets, &why, turn);
         }
         // Law `reports_only`: what others have written takes another stream.
@@ -394,6 +402,34 @@ impl Courier {
             }
             self.last = turn.now;
             self.flush(turn);
+        }
+    }
+
+    /// A stanza of the peer.
+    fn came_back(&mut self, frame: Frame, turn: &mut Turn<'_>) {
+        let Some(far) = self.far.as_deref() else { return };
+        if let Err(reason) = self.back.admit(far, turn) {
+            ORIGIN.note_refused(frame.head(), reason, turn);
+            return self.misused(reason, turn);
+        }
+        // The gateway waits for nobody who goes on talking while it drains.
+        if !self.draining {
+            self.last = turn.now;
+        }
+        if let Some(session) = &mut self.session {
+            session.goes_back();
+        }
+        if let Err(reason) = self.back.pass(far, frame, turn) {
+            self.misused(reason, turn);
+        }
+    }
+
+    /// A stanza that its sender may not send now: it came from a backend, or back over the leg.
+    fn too_much(&mut self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
+        let Some(frame) = reread(octets) else { return };
+        match pair_of(frame.head()) == Some(self.pair.reversed()) {
+            true => self.back.too_much(FarId(self.issued), &frame, reason, turn),
+            false => self.origin().too_much(frame.head(), reason, turn),
         }
     }
 

@@ -9,6 +9,8 @@ mod attempts;
 mod elsewhere;
 mod judged;
 
+use self::elsewhere::Moves;
+pub(super) use absence::silent;
 pub(super) use judged::shows;
 
 use std::net::IpAddr;
@@ -50,7 +52,7 @@ pub(super) struct Far {
     /// When the last key or question went out; none: no key did.
     keyed: Option<Instant>,
     /// How often it was sent to another host.
-    moves: u8,
+    moves: Moves,
     /// The connection before this one broke, and is tried again at once: on the way to TLS, or inside. No longer so when that is behind.
     broken: bool,
     /// What the peer said when it ended the stream, where that matters.
@@ -179,7 +181,7 @@ impl Far {
             reason: Reason::Finished,
             managed: Managed::default(),
             keyed: None,
-            moves: 0,
+            moves: Moves::default(),
             broken: false,
             leave: Leave::Other,
             gave_way: false,
@@ -475,7 +477,8 @@ impl Far {
     /// The pair stands there (D3, DB-26).
     fn established(&mut self, established: Established, turn: &mut Turn<'_>) {
         let method = if established.external { Method::Certificate } else { Method::Dialback };
-        self.stands = Some(Stands { method, max_octets: established.max_octets, expires: None });
+        let (max_octets, expires) = (established.max_octets, judged::stands_until(self, turn));
+        self.stands = Some(Stands { method, max_octets, expires });
         self.managed = established.managed;
         self.broken = false;
         let facing = self.terms.facing;
@@ -483,8 +486,7 @@ impl Far {
             let after = turn.since(asked);
             turn.dialback(Role::Initiating, facing, DialbackOutcome::Valid, after);
         }
-        self.met(turn);
-        judged::stand_until(self, turn);
+        absence::met(self, turn);
         turn.push(Effect::Proven(self.side()));
         let Errand::Speak(pair) = &self.terms.errand else { return };
         if facing == Facing::Public {

@@ -7,8 +7,8 @@ mod claims;
 mod counted;
 mod ends;
 mod kept;
+mod near;
 mod parted;
-mod stanzas;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -20,12 +20,12 @@ pub(super) use self::kept::Sent;
 use self::parted::Parted;
 use super::back::WayBack;
 use super::claims::Claims;
-use super::event::{Event, Role};
+use super::event::Role;
 use super::far::{Far, FarOutcome, Lost};
-use super::incoming::Asked;
+use super::incoming::{Asked, Incoming, Onwards};
 use super::judge;
 use super::leg::{OfLeg, of_leg};
-use super::near::{HasNear, Near, NearOutcome, Renewal};
+use super::near::{HasNear as _, Near};
 use super::origin::{Origin, pair_of, reread};
 use super::portrait::CountedPair;
 use super::turn::Turn;
@@ -37,7 +37,7 @@ use crate::reason::{Direction, Facing, Reason};
 use crate::stream::evidence::Evidence;
 use crate::stream::receiving::{self, Claim, Vouch};
 use crate::stream::{Method, Pair, Secured};
-use crate::xml::{Frame, Kind, Token, names};
+use crate::xml::{Kind, Token, names};
 
 /// A remote server, the legs to backends that its pairs have, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,7 +110,7 @@ impl Inbound {
         };
         match (side, input) {
             (Side::Near, Input::Close(reason)) => {
-                kept::give_back(self, turn);
+                self.counting.give_back(turn);
                 if reason == Reason::ClosedByOperator {
                     self.take_all_back(reason, turn);
                 }
@@ -119,22 +119,30 @@ impl Inbound {
             (Side::Far(id), Input::Close(reason)) => self.shut(id, reason, turn),
             (_, Input::Drain) => {
                 self.draining = true;
-                kept::give_back(self, turn);
+                self.counting.give_back(turn);
                 self.end(Reason::Shutdown, turn);
             }
             (_, Input::Expired) => self.expire(turn),
             (_, Input::Policy(_)) => {
                 self.asked = None;
-                parted::rejudge(self, turn);
+                self.parted.rejudge(turn);
                 self.rejudge(turn);
             }
-            (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
+            (_, Input::Refused(octets, reason)) => {
+                if let Some(frame) = reread(&octets) {
+                    self.incoming().too_much(&frame, reason, turn);
+                }
+            }
             (_, Input::Report(pair, octets)) => self.report(pair, octets, turn),
-            (_, Input::Resumed(found)) => counted::resumed(self, found, turn),
-            (_, Input::Settled(count)) => counted::settled(self, count, turn),
-            (_, Input::GoneOn(taken)) => kept::gone_on(self, taken, turn),
-            (_, Input::Forsaken) => kept::forsaken(self, turn),
-            (_, Input::Overtaken) => parted::overtaken(self, turn),
+            (_, Input::Resumed(found)) => {
+                if let Err(reason) = self.counting.resumed(found, &self.near, turn) {
+                    self.near_fault(reason, turn);
+                }
+            }
+            (_, Input::Settled(count)) => self.counting.settled(count, &self.near, turn),
+            (_, Input::GoneOn(taken)) => self.counting.gone_on(taken, turn),
+            (_, Input::Forsaken) => self.counting.forsaken(turn),
+            (_, Input::Overtaken) => self.parted.overtaken(turn),
             (_, Input::Back(pair, octets)) => {
                 let mut sent = self.counting.sent_mut();
                 self.back.pass(&mut self.near, (pair, octets), sent.as_deref_mut(), turn);
@@ -173,7 +181,7 @@ impl Inbound {
             Side::Near => {
                 // What ends the stream without another word of ours before.
                 if matches!(token, Token::End | Token::Violation(_)) || is_error(&token) {
-                    counted::last_word(self, turn);
+                    self.counting.last_word(&self.near, turn);
                 }
                 // Most of what comes changes nothing of what stands.
                 let passes = matches!(&token, Token::Element(frame) if frame.head().kind() != Kind::Other);
@@ -195,7 +203,10 @@ impl Inbound {
             OfLeg::Stalled => return self.near_fault(Reason::StanzaTimeout, turn),
             OfLeg::Gone { reason, unsent } => {
                 let broke = self.near.is_live();
-                counted::leave(self, broke, unsent.len(), turn);
+                self.counting.leave(broke, unsent.len(), turn);
+                if self.draining {
+                    self.counting.give_back(turn);
+                }
                 for octets in unsent {
                     if let Some(pair) = reread(&octets).and_then(|frame| pair_of(frame.head())) {
                         turn.push(Effect::Onward(pair, octets));
@@ -374,7 +385,7 @@ impl Inbound {
 
     /// Whether what comes for its pairs waits, since what went before may yet be asked for.
     pub(super) fn holds_back(&self) -> bool {
-        self.counting.limbo.is_some()
+        self.counting.holds_back()
     }
 
     /// Whether it is counted what goes back, and whether there is room for more of it.
@@ -387,6 +398,13 @@ impl Inbound {
             Side::Near => self.near.wants_read() && self.counting.wants_read(),
             Side::Far(id) => self.fars.contains_key(&id),
         }
+    }
+
+    /// What stands, for a stanza to be compared with.
+    fn incoming(&mut self) -> Incoming<'_> {
+        let language = self.near.language.as_deref();
+        let onwards = Onwards::Legs(&self.fars);
+        Incoming { guard: &mut self.guard, language, onwards, asked: &mut self.asked }
     }
 
     fn origin(&self) -> Origin<'static> {
@@ -406,6 +424,17 @@ impl Inbound {
                 let via = pair.target.clone();
                 turn.push(Effect::Report { pair, via, stanza: octets });
             }
+        }
+    }
+
+    /// A stanza that a broken far leg left is carried once more by a courier.
+    fn stranded(&self, pair: &Pair, octets: Bytes, turn: &mut Turn<'_>) {
+        let back = self.parted.reason(pair).filter(|_| !self.guard.pairs().iter().any(|a| a.pair() == pair));
+        match back {
+            Some(reason) => self.origin().undeliverable(&octets, &reason.into(), turn),
+            // There is no time left for a second try.
+            None if self.draining => self.origin().undeliverable(&octets, &Reason::Shutdown.into(), turn),
+            None => turn.push(Effect::Carry(pair.clone(), octets.into())),
         }
     }
 
@@ -432,61 +461,6 @@ impl Inbound {
             self.near.answered = Some(turn.now);
         }
         self.near_step(receiving::Input::Vouched(check, vouch), turn);
-    }
-}
-
-impl HasNear for Inbound {
-    fn near_mut(&mut self) -> &mut Near {
-        &mut self.near
-    }
-
-    fn stanza(&mut self, frame: Frame, turn: &mut Turn<'_>) {
-        if counted::takes(self, Some(frame.head()), turn) {
-            self.pass(frame, turn);
-        }
-    }
-
-    fn near_close(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        counted::last_word(self, turn);
-        let outcome = self.near.close(reason, turn);
-        self.near_came(outcome, turn);
-    }
-
-    fn near_fault(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        counted::last_word(self, turn);
-        let outcome = self.near.fault(reason, turn);
-        self.near_came(outcome, turn);
-    }
-
-    fn near_came(&mut self, outcome: Option<NearOutcome>, turn: &mut Turn<'_>) {
-        match outcome {
-            None => {}
-            Some(NearOutcome::Claim(claim)) => self.claim(claim, turn),
-            Some(NearOutcome::Counting(word)) => counted::heard(self, word, turn),
-            Some(NearOutcome::Ended(reason)) => self.wind_down(reason, turn),
-            Some(NearOutcome::Rejected(reason)) => {
-                let record = self.near.record(None, None, reason);
-                turn.note(Event::Rejected { record, after: std::time::Duration::ZERO });
-                self.refusal(reason, turn);
-            }
-            Some(NearOutcome::Renewed(renewal)) => {
-                self.forget(turn);
-                turn.push(match renewal {
-                    Renewal::Restart => Effect::Restart(Side::Near),
-                    Renewal::Upgrade => Effect::Upgrade(Side::Near),
-                });
-            }
-            Some(NearOutcome::Stanza(frame)) => self.stanza(frame, turn),
-            Some(NearOutcome::Unfit(refused)) if counted::takes(self, None, turn) => {
-                self.refuse_stanza(&refused, turn);
-            }
-            Some(NearOutcome::Unfit(_)) => {}
-            Some(NearOutcome::Vouch(check)) => {
-                if let Err(reason) = self.near.vouch(&check, turn) {
-                    self.vouched(check, Vouch::Refused(reason), turn);
-                }
-            }
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::beside::{self, Scope};
+use super::beside::{InForce, Scope};
 use super::event::Event;
 use super::far::Far;
 use super::origin::{Origin, pair_between};
@@ -92,8 +92,7 @@ impl Incoming<'_> {
         }
         let head = frame.head();
         if let Some(admitted) = self.admitted(head, turn.home) {
-            let stands = (admitted.pair(), admitted.permit());
-            beside::refused(turn, stands, reason, head, frame.octets().len());
+            InForce::from(admitted).refused(reason, head, frame.octets().len(), turn);
         }
     }
 
@@ -147,13 +146,7 @@ impl Incoming<'_> {
                 && self.beside_sender().is_none()
             {
                 let octets = frame.octets().len();
-                beside::refused(
-                    turn,
-                    (admitted.pair(), admitted.permit()),
-                    Reason::OnLists,
-                    frame.head(),
-                    octets,
-                );
+                InForce::from(admitted).refused(Reason::OnLists, frame.head(), octets, turn);
             }
             // The world reads the condition alone (POL-05), and the operator who it was.
             let turned = Turned { reason: Reason::OnLists, ..Turned::patched(frame.head()) };
@@ -233,10 +226,10 @@ impl Incoming<'_> {
         if let Some((reason, measure)) = excess(turn.home, pair, most, &frame, edits, octets) {
             return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
         }
-        let permit = admitted.permit();
-        match self.beside_sender().filter(|_| beside::would_pass(permit, frame.head())) {
-            Some(word) => beside::of_sender(turn, (pair, permit), word, octets),
-            None => beside::passes(turn, (pair, permit), Scope::Whole, frame.head(), octets),
+        let in_force = InForce::from(admitted);
+        match self.beside_sender().filter(|_| in_force.would_pass(frame.head())) {
+            Some(word) => in_force.of_sender(word, octets, turn),
+            None => in_force.passes(Scope::Whole, frame.head(), octets, turn),
         }
         let held = held(frame.head(), admitted.permit());
         let sender = Some(Sender { held, ..sender(&frame, edits, bare, pair) });

@@ -2,121 +2,122 @@
 
 use std::time::Instant;
 
-use super::{After, Step};
 use crate::jid::Domain;
-use crate::reason::{Outcome, Reason, Why};
+use crate::reason::{Reason, Why};
+use crate::relay::judge;
 use crate::relay::plan::Home;
-use crate::relay::{Event, judge};
-use crate::stream::Certificate;
 use crate::stream::client::certified::{self, Account, CertificateTerms, Demand};
-use crate::stream::client::serving::Serving;
 use crate::stream::client::{Granted, Own, ServerAnswer};
+use crate::stream::{Certificate, Secured};
 
-impl Step<'_, '_> {
+/// The channel of the client, and whom its certificate lets in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Certified {
+    secured: Option<Secured>,
+    /// Whom it lets in, where the domain asks for one.
+    account: Option<Account>,
+}
+
+impl Certified {
+    /// The channel as it arrived, before anybody is let in.
+    pub(super) fn new(secured: Option<Secured>) -> Self {
+        Self { secured, account: None }
+    }
+
+    /// The handshake is done.
+    pub(super) fn secure(&mut self, secured: Secured) {
+        self.secured = Some(secured);
+    }
+
+    pub(super) fn secured(&self) -> Option<&Secured> {
+        self.secured.as_ref()
+    }
+
+    fn shown(&self) -> Option<&Certificate> {
+        self.secured.as_ref().and_then(|secured| secured.certificate.as_ref())
+    }
+
     /// Under TLS, before anything is offered: whom the certificate lets in at this domain. Nobody guesses a password where a
     /// certificate is missing.
-    pub(super) fn admit(&mut self, domain: &Domain) -> Result<(), Reason> {
-        if self.client.secured.is_none() {
-            return Ok(());
+    ///
+    /// # Errors
+    /// Why it lets nobody in.
+    pub(super) fn admit(&mut self, domain: &Domain, home: &Home) -> Result<(), Why> {
+        if self.secured.is_some() {
+            self.account = self.judged(domain, home)?;
         }
-        match self.judged(domain) {
-            Ok(account) => {
-                self.client.account = account;
-                Ok(())
-            }
-            Err(why) => Err(self.told_uncertified(domain.clone(), why)),
-        }
+        Ok(())
     }
 
     /// Whether this account may be tried at all: a guess at another's password ends here.
+    ///
+    /// # Errors
+    /// It is not that of the certificate.
     pub(super) fn may_try(&self, account: Option<&str>) -> Result<(), Why> {
-        self.client.account.as_ref().map_or(Ok(()), |certified| certified.may_be(account))
+        self.account.as_ref().map_or(Ok(()), |certified| certified.may_be(account))
     }
 
-    /// Whether the word of the server names the account of the certificate, if it names one. The client has not heard it yet.
-    pub(super) fn is_certified(&self, word: &ServerAnswer) -> Result<(), Why> {
-        let Some(account) = &self.client.account else { return Ok(()) };
-        let granted = self.client.near.machine().and_then(Serving::granted);
+    /// Whether the word of the server names the account of the certificate, if it names one; `granted` is whose login it is by an
+    /// earlier word.
+    ///
+    /// # Errors
+    /// It names another.
+    pub(super) fn is_named(&self, word: &ServerAnswer, granted: Option<&Own>) -> Result<(), Why> {
+        let Some(account) = &self.account else { return Ok(()) };
         match word {
             ServerAnswer::Bound(own) | ServerAnswer::Success(Granted::Bound(own) | Granted::Open(own)) => {
                 account.is(own)
             }
             // It names no address: what counts is whose login it is.
-            ServerAnswer::Resumed => granted.map_or(Ok(()), |own: &Own| account.is(own)),
+            ServerAnswer::Resumed => granted.map_or(Ok(()), |own| account.is(own)),
             _ => Ok(()),
         }
     }
 
-    /// The end of a client whose certificate, or want of one, does not let it go on.
-    pub(super) fn uncertified(&mut self, why: Why) {
-        let Some(hosted) = self.hosted() else { return };
-        let reason = self.told_uncertified(hosted, why);
-        self.near_fault(reason, After::Closed);
+    /// The domain asks for something else now, or what is worth something of the certificate is another: whom it lets in is looked at
+    /// once more. `own` is who the client is.
+    ///
+    /// # Errors
+    /// Why that client may not stay.
+    pub(super) fn admit_again(&mut self, domain: &Domain, own: Option<Own>, home: &Home) -> Result<(), Why> {
+        self.account = self.judged(domain, home)?;
+        self.account.as_ref().zip(own).map_or(Ok(()), |(account, own)| account.is(&own))
     }
 
-    /// The certificate is worth this now, or the domain asks for something else now (CRT-12).
-    pub(super) fn certify_again(&mut self, otherwise: Reason) {
-        let Some(hosted) = self.hosted().filter(|_| self.client.near.is_open()) else { return };
-        let account = match self.judged(&hosted) {
-            Ok(account) => account,
-            Err(Why { reason: Reason::ClientCertificateUntrusted, detail }) => {
-                return self.uncertified(Why { reason: otherwise, detail });
-            }
-            Err(why) => return self.uncertified(why),
-        };
-        let own = self.client.own();
-        let doubt = account.as_ref().zip(own).and_then(|(account, own)| account.is(own).err());
-        self.client.account = account;
-        if let Some(why) = doubt {
-            self.uncertified(why);
-        }
-    }
-
+    /// The certificate is worth this now (CRT-12).
     pub(super) fn show(&mut self, certificate: Certificate) {
-        if let Some(secured) = &mut self.client.secured {
+        if let Some(secured) = &mut self.secured {
             secured.certificate = Some(certificate);
         }
-        let shown = self.client.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
-        let lost =
-            self.hosted().map_or(Reason::CertificateDistrusted, |domain| judge::distrust(shown, &domain));
-        self.certify_again(lost);
     }
 
-    fn judged(&self, domain: &Domain) -> Result<Option<Account>, Why> {
-        let asked = self
-            .turn
-            .home
-            .clients
-            .get(domain)
-            .map_or_else(CertificateTerms::default, |client| client.certificate);
-        let shown = self.client.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
-        certified::account(asked, shown.filter(|_| asked.demand != Demand::Off), domain)
+    /// Why it is worth nothing any more, to that domain if one was named.
+    pub(super) fn distrust(&self, domain: Option<&Domain>) -> Reason {
+        domain.map_or(Reason::CertificateDistrusted, |domain| judge::distrust(self.shown(), domain))
     }
 
-    pub(super) fn told_uncertified(&mut self, hosted: Domain, why: Why) -> Reason {
-        let Why { reason, detail } = why;
-        self.client.detail.clone_from(&detail);
-        let (mechanism, account, outcome) = (None, None, Outcome::Deny);
-        self.note(Event::Login { hosted, mechanism, account, outcome, reason, detail });
-        reason
+    fn judged(&self, domain: &Domain, home: &Home) -> Result<Option<Account>, Why> {
+        let asked = demanded(domain, home);
+        certified::account(asked, self.shown().filter(|_| asked.demand != Demand::Off), domain)
     }
-}
 
-impl super::Client {
-    /// Why it would end, were the certificate by which it was let in worth this.
+    /// Why the client would end, were the certificate by which it was let in worth this.
     pub(super) fn foreseen(&self, again: Option<&Certificate>, home: &Home) -> Option<Reason> {
-        let (again, before) = (again?, self.secured.as_ref()?.certificate.as_ref()?);
+        let (again, before) = (again?, self.shown()?);
         let domain = again.of_client.as_ref()?;
-        let asked =
-            home.clients.get(domain).map_or_else(CertificateTerms::default, |client| client.certificate);
+        let asked = demanded(domain, home);
         let is_good = |shown| certified::account(asked, Some(shown), domain).is_ok();
         let loses = asked.demand != Demand::Off && is_good(before) && !is_good(again);
         loses.then(|| judge::distrust(Some(again), domain))
     }
 
     /// When the certificate expires that somebody was let in by (CRT-12).
-    pub(super) fn certificate_end(&self) -> Option<Instant> {
-        let shown = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
-        shown.filter(|_| self.near.is_open() && self.account.is_some()).and_then(|shown| shown.expires)
+    pub(super) fn ends(&self) -> Option<Instant> {
+        self.shown().filter(|_| self.account.is_some()).and_then(|shown| shown.expires)
     }
+}
+
+/// What a domain asks for.
+fn demanded(domain: &Domain, home: &Home) -> CertificateTerms {
+    home.clients.get(domain).map_or_else(CertificateTerms::default, |client| client.certificate)
 }

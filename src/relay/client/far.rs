@@ -5,8 +5,9 @@ use bytes::Bytes;
 use super::super::leg::OfLeg;
 use super::super::life::Life;
 use super::super::patched::Patched;
-use super::super::turned::Turned;
+use super::super::turned::{Fate, Turned};
 use super::super::{AddressChoice, Effect, Event, Side};
+use super::managed::Managed;
 use super::{After, FAR, Step, edited};
 use crate::filter::client as filter;
 use crate::jid::Domain;
@@ -17,7 +18,7 @@ use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::client::{Cause, ServerAnswer};
 use crate::stream::fault::Fault;
-use crate::xml::{CLOSE, Frame, Token};
+use crate::xml::{CLOSE, Frame, RefusedStanza, Token};
 
 impl Step<'_, '_> {
     pub(super) fn far_finish(&mut self) {
@@ -115,10 +116,11 @@ impl Step<'_, '_> {
     }
 
     fn word(&mut self, word: ServerAnswer, octets: Bytes) {
-        if let Err(why) = self.is_certified(&word) {
+        let granted = self.client.near.machine().and_then(Serving::granted);
+        if let Err(why) = self.client.certified.is_named(&word, granted) {
             return self.uncertified(why);
         }
-        self.heed_management(&octets);
+        self.client.managed.hears(&octets);
         let verdict = match &word {
             ServerAnswer::Success(_) => Some((Outcome::Allow, Reason::Allowed)),
             // What the server cannot do is nobody's guess at a password.
@@ -266,6 +268,39 @@ impl Step<'_, '_> {
         match self.client.near {
             Life::Parting { .. } => self.near_close(),
             Life::Open(_) | Life::Closing { .. } | Life::Over => self.near_fault(reason, After::Resumable),
+        }
+    }
+
+    /// The framer of the server's leg refused this.
+    fn refuse_far(&mut self, refused: &RefusedStanza) {
+        if !self.client.bound || !matches!(self.client.near, Life::Open(_) | Life::Parting { .. }) {
+            return;
+        }
+        self.turn_away_far(&Turned::refused(refused));
+    }
+
+    /// This stanza of the server does not reach its client. Where stanzas are counted, one that says nothing goes in its place: each
+    /// side counts one, and once the client has acknowledged it the server has nothing left to bring again.
+    fn turn_away_far(&mut self, turned: &Turned<'_>) {
+        self.tell_unfit(turned);
+        if self.client.managed != Managed::No {
+            let octets = turned.stand_in();
+            self.count(turned.kind, octets.len());
+            self.turn.push(Effect::Deliver(octets));
+            return;
+        }
+        match turned.fate() {
+            Fate::Answered if self.client.far.is_open() => {
+                if let Some(octets) = turned.error(None, turned.from.as_deref()) {
+                    self.turn.push(Effect::Pass(FAR, octets.into()));
+                }
+            }
+            Fate::Replaced => {
+                if let Some(octets) = turned.error(turned.from.as_deref(), turned.to.as_deref()) {
+                    self.turn.push(Effect::Deliver(octets));
+                }
+            }
+            Fate::Answered | Fate::Dropped => {}
         }
     }
 }

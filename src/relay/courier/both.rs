@@ -3,91 +3,84 @@
 //! It is taken for the inverse of the courier's pair alone, and where the channel proves who the peer is: as strictly as on a
 //! stream that he opens himself. Other couriers carry it to the backend.
 
-use bytes::Bytes;
-
-use super::super::event::Event;
+use super::super::event::{Event, Record};
 use super::super::far::Far;
-use super::super::incoming::{Incoming, ORIGIN, Onwards};
+use super::super::incoming::{Asked, Incoming, Onwards};
 use super::super::judge;
-use super::super::origin::{pair_of, reread};
 use super::super::turn::Turn;
 use super::super::{Effect, FarId};
-use super::Courier;
 use crate::filter::{Guard, PairRoute};
 use crate::reason::{Direction, Outcome, Reason};
-use crate::stream::management::Taken;
+use crate::stream::Pair;
 use crate::xml::{Frame, RefusedStanza};
 
-impl Courier {
+/// The inverse of a courier's pair, on the courier's own leg.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct WayIn {
+    /// It, once the peer has sent something.
+    guard: Guard,
+    /// What lists were asked of about it last, by this policy.
+    asked: Option<Asked>,
+    /// The peer has misused it: the next leg goes one way.
+    closed: bool,
+}
+
+impl WayIn {
     /// The pairs that have come back.
-    pub(in super::super) fn back(&self) -> &Guard {
-        &self.back
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
-    /// A stanza that its sender may not send now: it came from a backend, or back over the leg.
-    pub(super) fn too_much(&mut self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
-        let Some(frame) = reread(octets) else { return };
-        if pair_of(frame.head()) != Some(self.pair.reversed()) {
-            return self.origin().too_much(frame.head(), reason, turn);
-        }
-        let onwards = Onwards::Inward(FarId(self.issued));
-        let (guard, asked) = (&mut self.back, &mut self.asked);
-        Incoming { guard, language: None, onwards, asked }.too_much(&frame, reason, turn);
+    /// Whether the next leg may go both ways.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closed
     }
 
-    /// A stanza of the peer.
-    pub(super) fn came_back(&mut self, frame: Frame, turn: &mut Turn<'_>) {
-        if let Err(reason) = self.admit_back(turn) {
-            ORIGIN.note_refused(frame.head(), reason, turn);
-            return self.misused(reason, turn);
-        }
-        // The gateway waits for nobody who goes on talking while it drains.
-        if !self.draining {
-            self.last = turn.now;
-        }
-        self.goes_back();
-        self.with_incoming(turn, |mut incoming, turn| incoming.pass(frame, turn));
+    /// The peer has misused it.
+    pub(super) fn closes(&mut self) {
+        self.closed = true;
+    }
+
+    /// A stanza of the peer, which has been let in.
+    ///
+    /// # Errors
+    /// The stream ends for this reason.
+    pub(super) fn pass(&mut self, far: &Far, frame: Frame, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        self.incoming(far.language(), far.id()).pass(frame, turn)
     }
 
     /// One that the framer refused.
-    pub(super) fn unfit(&mut self, refused: &RefusedStanza, turn: &mut Turn<'_>) {
-        match self.admit_back(turn) {
-            Ok(()) => self.with_incoming(turn, |mut incoming, turn| incoming.refuse_stanza(refused, turn)),
-            Err(reason) => self.misused(reason, turn),
-        }
-    }
-
-    fn with_incoming(
+    ///
+    /// # Errors
+    /// The stream ends for this reason.
+    pub(super) fn refuse(
         &mut self,
+        far: &Far,
+        refused: &RefusedStanza,
         turn: &mut Turn<'_>,
-        take: impl FnOnce(Incoming<'_>, &mut Turn<'_>) -> Result<(), Reason>,
-    ) {
-        let Some(far) = self.far.as_deref() else { return };
-        let (language, onwards) = (far.language(), Onwards::Inward(far.id()));
-        let incoming = Incoming { guard: &mut self.back, language, onwards, asked: &mut self.asked };
-        let taken = take(incoming, turn);
-        if let Err(reason) = taken {
-            self.misused(reason, turn);
-        }
+    ) -> Result<(), Reason> {
+        self.admit(far, turn)?;
+        self.incoming(far.language(), far.id()).refuse_stanza(refused, turn)
     }
 
-    /// The stream ends because of what the peer sent: the next one goes one way.
-    fn misused(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        self.one_way = true;
-        if let Some(id) = self.far.as_deref().map(Far::id) {
-            self.far(id, turn, |far, turn| {
-                far.go_both_ways(false, Taken::default());
-                far.fault(reason, turn)
-            });
-        }
+    /// One that its sender may not send now.
+    pub(super) fn too_much(&mut self, id: FarId, frame: &Frame, reason: Reason, turn: &mut Turn<'_>) {
+        self.incoming(None, id).too_much(frame, reason, turn);
+    }
+
+    fn incoming<'a>(&'a mut self, language: Option<&'a str>, id: FarId) -> Incoming<'a> {
+        let onwards = Onwards::Inward(id);
+        Incoming { guard: &mut self.guard, language, onwards, asked: &mut self.asked }
     }
 
     /// The first stanza: both tokens open the door.
-    fn admit_back(&mut self, turn: &mut Turn<'_>) -> Result<(), Reason> {
-        if !self.back.is_empty() {
+    ///
+    /// # Errors
+    /// The stream ends for this reason.
+    pub(super) fn admit(&mut self, far: &Far, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        if !self.guard.is_empty() {
             return Ok(());
         }
-        let far = self.far.as_deref().ok_or(Reason::Internal)?;
         let (proof, verdict) = far.back(turn).ok_or(Reason::NotAuthorized)?;
         let Some(permit) = verdict.permit() else {
             let (pair, reason) = (proof.pair().clone(), verdict.reason);
@@ -95,70 +88,83 @@ impl Courier {
             return Err(reason);
         };
         let (pair, method) = (proof.pair().clone(), proof.method());
-        self.back.admit(proof, permit.clone(), PairRoute::Carried)?;
+        self.guard.admit(proof, permit.clone(), PairRoute::Carried)?;
         let judged = verdict.reason;
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
         let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
         turn.note(Event::Authenticated { pair: pair.clone(), method, outcome, reason });
         let (rule, beside) = (permit.rule().clone(), permit.beside().cloned());
         let after = std::time::Duration::ZERO;
-        if let Some(far) = self.far.as_deref() {
-            turn.note(Event::Met {
-                pair: pair.clone(),
-                direction: Direction::Inbound,
-                face: Box::new(judge::face(&pair.sender, method, far.secured())),
-                tls: far.secured().map(|secured| secured.version),
-                address: far.address(),
-                rule: permit.rule().clone(),
-                on_change: permit.on_change(),
-                outcome,
-            });
-        }
+        turn.note(Event::Met {
+            pair: pair.clone(),
+            direction: Direction::Inbound,
+            face: Box::new(judge::face(&pair.sender, method, far.secured())),
+            tls: far.secured().map(|secured| secured.version),
+            address: far.address(),
+            rule: permit.rule().clone(),
+            on_change: permit.on_change(),
+            outcome,
+        });
         turn.note(Event::Admitted { pair, method, server: None, rule, reason: judged, beside, after });
         turn.push(Effect::Admitted(None, permit));
         Ok(())
     }
 
-    /// POL-07: what may come in at the door may come back this way, and nothing else.
-    pub(super) fn rejudge_back(&mut self, turn: &mut Turn<'_>) {
-        let Some(far) = self.far.as_deref().filter(|far| far.is_bidi()) else { return };
+    /// A new policy: what lists said by the one before counts no more.
+    pub(super) fn forget(&mut self) {
+        self.asked = None;
+    }
+
+    /// POL-07: what may come in at the door may come back this way, and nothing else. `pair` is the inverse of the courier's.
+    ///
+    /// # Errors
+    /// The leg ends for this reason.
+    pub(super) fn rejudge(&mut self, far: &Far, pair: &Pair, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        if !far.is_bidi() {
+            return Ok(());
+        }
         let verdict = far.back(turn).map(|(_, verdict)| verdict);
         let Some(permit) = verdict.as_ref().and_then(|verdict| verdict.permit()) else {
             let mut reason = Reason::PolicyChanged;
             if let Some(verdict) = verdict {
                 reason = verdict.reason.of_standing();
-                turn.note(Event::Judged { pair: self.pair.reversed(), verdict: verdict.into() });
+                turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
             }
-            self.take_back_inward(reason, turn);
-            return self.close_for(reason, turn);
+            self.take_back(pair, reason, turn);
+            return Err(reason);
         };
-        let Some(before) = self.back.pair(0).map(|admitted| admitted.permit().clone()) else { return };
+        let Some(before) = self.guard.pair(0).map(|admitted| admitted.permit().clone()) else {
+            return Ok(());
+        };
         if before.beside() != permit.beside()
             && permit.beside().is_some()
             && let Some(verdict) = verdict
         {
-            turn.note(Event::Shadowed { pair: self.pair.reversed(), verdict: verdict.into() });
+            turn.note(Event::Shadowed { pair: pair.clone(), verdict: verdict.into() });
         }
-        self.back.repermit(&self.pair.reversed(), permit.clone());
+        self.guard.repermit(pair, permit.clone());
         if before.quotas() != permit.quotas() || before.rule() != permit.rule() {
             turn.push(Effect::Admitted(None, permit));
         }
+        Ok(())
     }
 
     /// What the peer has under way to us comes back to its senders, also where it waits for room.
-    pub(super) fn take_back_inward(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        let pair = self.pair.reversed();
-        if !self.back.is_empty() {
-            self.back.reroute(&pair, PairRoute::Withdrawn(reason));
-            turn.push(Effect::Withdraw(pair, reason));
+    pub(super) fn take_back(&mut self, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
+        if !self.guard.is_empty() {
+            self.withdraw(pair, reason);
+            turn.push(Effect::Withdraw(pair.clone(), reason));
         }
     }
 
-    /// The leg is no more.
-    pub(super) fn back_ended(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        let pair = self.pair.reversed();
-        let mut record = self.record(reason);
-        if let Some(admitted) = self.back.remove(&pair) {
+    /// The pair is taken back for this reason.
+    pub(super) fn withdraw(&mut self, pair: &Pair, reason: Reason) {
+        self.guard.reroute(pair, PairRoute::Withdrawn(reason));
+    }
+
+    /// The leg is no more, and the record says why.
+    pub(super) fn ended(&mut self, pair: Pair, mut record: Box<Record>, turn: &mut Turn<'_>) {
+        if let Some(admitted) = self.guard.remove(&pair) {
             record.admitted(&admitted);
             record.pair = Some(pair);
             turn.note(Event::Ended { record });

@@ -9,10 +9,11 @@ use super::super::far::{self, Far, Leave, Lost};
 use super::super::origin::{Origin, reread};
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home, Load, Side};
-use super::Courier;
+use super::{Courier, Course};
 use crate::filter::PairRoute;
 use crate::policy::{OnChange, Verdict};
 use crate::reason::{Cause, Detail, Direction, Outcome, Reason, Why};
+use crate::stream::management::Taken;
 
 impl Courier {
     /// The pair of a backend stands no longer.
@@ -50,7 +51,7 @@ impl Courier {
             self.queue.recall();
         }
         self.pair_ended(lost.reason, turn);
-        self.back_ended(lost.reason, turn);
+        self.back.ended(self.pair.reversed(), self.record(lost.reason), turn);
         self.leg_ended(lost, turn);
     }
 
@@ -88,16 +89,18 @@ impl Courier {
             return self.set_out(turn);
         }
         if self.queue.is_empty() {
-            self.ending |= !closing;
+            if !closing {
+                self.course.end();
+            }
             return;
         }
         if self.is_report() {
             return self.report_again(&reason.into(), stood.is_some(), turn);
         }
-        if (closing || again) && !self.draining && !self.ending {
+        if (closing || again) && !self.draining && !self.course.is_over() {
             return self.set_out(turn);
         }
-        let why = match &self.failed {
+        let why = match self.course.failure() {
             Some(why) => why.clone(),
             None if self.draining => Reason::Shutdown.into(),
             None => reason.into(),
@@ -107,13 +110,13 @@ impl Courier {
 
     fn report_again(&mut self, why: &Why, stood: bool, turn: &mut Turn<'_>) {
         if self.queue.is_empty() {
-            self.ending = true;
+            self.course.end();
             return;
         }
         if stood {
             self.tries.stood(turn.now);
         }
-        if self.ending || self.draining || !self.tries.again(turn.now) {
+        if self.course.is_over() || self.draining || !self.tries.again(turn.now) {
             self.give_up(why, turn);
         }
     }
@@ -135,8 +138,7 @@ impl Courier {
 
     /// It cannot deliver: everything that waits goes back.
     pub(super) fn give_up(&mut self, why: &Why, turn: &mut Turn<'_>) {
-        self.ending = true;
-        self.failed = Some(why.clone());
+        self.course = Course::GaveUp(why.clone());
         self.tries.begun();
         self.give_up_session(turn);
         for octets in self.queue.take() {
@@ -208,7 +210,7 @@ impl Courier {
             far::shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
         }
         turn.note(Event::Judged { pair, verdict: verdict.into() });
-        self.take_back_inward(reason.of_standing(), turn);
+        self.back.take_back(&self.pair.reversed(), reason.of_standing(), turn);
         self.pair_ended(reason.of_standing(), turn);
         self.close(turn);
         // To those behind it is their own domain that is missing here.
@@ -234,6 +236,17 @@ impl Courier {
         turn.push(Effect::Withdraw(self.pair.clone(), reason));
         self.give_up(&reason.into(), turn);
         self.close(turn);
+    }
+
+    /// Its leg ends because of what the peer sent back: the next one goes one way.
+    pub(super) fn misused(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        self.back.closes();
+        if let Some(id) = self.far.as_deref().map(Far::id) {
+            self.far(id, turn, |far, turn| {
+                far.go_both_ways(false, Taken::default());
+                far.fault(reason, turn)
+            });
+        }
     }
 
     /// Its leg ends for this reason.
@@ -314,7 +327,10 @@ impl Courier {
 
     /// The domain that it carries to has shown itself.
     pub(super) fn alive(&mut self, turn: &mut Turn<'_>) {
-        if self.direction != Direction::Outbound || turn.home.hosts(&self.pair.target) || self.ending {
+        if self.direction != Direction::Outbound
+            || turn.home.hosts(&self.pair.target)
+            || self.course.is_over()
+        {
             return;
         }
         if self.far.as_deref().is_some_and(Far::is_under_way) {
@@ -368,7 +384,7 @@ impl Courier {
         }
         let mut why = Why::because(Reason::DialbackTimeout, Cause::TimedOut);
         if let Some(far) = &self.far {
-            far.late(turn);
+            far::silent(far, turn);
             why.detail = Some(Detail::new(Cause::TimedOut, far.due().words()));
         }
         self.refused(&why, turn);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::super::beside;
+use super::super::beside::InForce;
 use super::super::event::{Event, ManagementOutcome};
 use super::super::far::Lost;
 use super::super::origin::reread;
@@ -54,6 +54,11 @@ impl Session {
         self.unacknowledged.size()
     }
 
+    /// Something of the peer has come back.
+    pub(super) fn goes_back(&mut self) {
+        self.goes_back = true;
+    }
+
     /// Whether it may be gone on with, should its stream break.
     pub(super) fn is_resumable(&self) -> bool {
         self.ticket.is_some()
@@ -64,13 +69,6 @@ impl Courier {
     /// How many stanzas of the peer the session has taken that has lost its stream.
     pub(super) fn taken(&self) -> Taken {
         self.session.as_ref().map(|session| session.taken).unwrap_or_default()
-    }
-
-    /// Something of the peer has come back.
-    pub(super) fn goes_back(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.goes_back = true;
-        }
     }
 
     /// Its stream is no more: so many were taken on it.
@@ -180,7 +178,7 @@ impl Courier {
             let passed = own.and_then(|index| {
                 self.guard.count(index, octets.len());
                 if let Some(admitted) = self.guard.pair(index) {
-                    beside::stands(turn, admitted.pair(), admitted.permit(), octets.len());
+                    InForce::from(admitted).stands(octets.len(), turn);
                 }
                 let hosted = self.guard.pair(index)?.pair().sender.clone();
                 Some(Event::Passed { hosted, kind: Kind::of_stanza(&octets), octets: octets.len() })
@@ -250,7 +248,7 @@ impl Courier {
         let most = session.ticket.as_ref().map(|ticket| ticket.most.unwrap_or(time).min(time));
         if left
             && broke
-            && !(lost.closing || self.draining || self.ending)
+            && !(lost.closing || self.draining || self.course.is_over())
             && let Some(most) = most.filter(|most| !most.is_zero())
         {
             session.broken = Some((turn.now + most, 0));
@@ -291,7 +289,7 @@ impl Courier {
             return false;
         };
         let passing = why.reason.is(Class::Absence) || why.reason.is(Class::Down);
-        if self.draining || self.ending || !passing {
+        if self.draining || self.course.is_over() || !passing {
             return false;
         }
         let pause = PAUSES.get(usize::from(*tried)).copied().unwrap_or(LONGEST);

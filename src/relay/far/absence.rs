@@ -9,29 +9,27 @@ use super::Far;
 use crate::reason::{Class, Facing, Reason};
 use crate::stream::initiating::Errand;
 
-impl Far {
-    /// There is a server that speaks with us, whatever it says.
-    pub(super) fn met(&self, turn: &mut Turn<'_>) {
-        if self.is_our_pair() {
-            turn.push(Effect::Fared(self.id, Ok(())));
-        }
+/// There is a server that speaks with us, whatever it says.
+pub(super) fn met(far: &Far, turn: &mut Turn<'_>) {
+    if is_of_our_pair(far) {
+        turn.push(Effect::Fared(far.id, Ok(())));
     }
+}
 
-    /// No stream could be had, for this reason, as far as that is the server's.
-    pub(super) fn missed(&self, reason: Reason, turn: &mut Turn<'_>) {
-        if self.is_our_pair() && reason.is(Class::Absence) {
-            turn.push(Effect::Fared(self.id, Err(reason)));
-        }
+/// No stream could be had, for this reason, as far as that is the server's.
+pub(super) fn missed(far: &Far, reason: Reason, turn: &mut Turn<'_>) {
+    if is_of_our_pair(far) && reason.is(Class::Absence) {
+        turn.push(Effect::Fared(far.id, Err(reason)));
     }
+}
 
-    /// Our patience is over while the server has our connection and nothing stands yet.
-    pub(in super::super) fn late(&self, turn: &mut Turn<'_>) {
-        if !self.stands() && self.address.is_some() {
-            self.missed(Reason::DialbackTimeout, turn);
-        }
+/// Our patience is over while the server has our connection and nothing stands yet.
+pub(in super::super) fn silent(far: &Far, turn: &mut Turn<'_>) {
+    if !far.stands() && far.address.is_some() {
+        missed(far, Reason::DialbackTimeout, turn);
     }
+}
 
-    fn is_our_pair(&self) -> bool {
-        self.terms.facing == Facing::Public && matches!(self.terms.errand, Errand::Speak(_))
-    }
+fn is_of_our_pair(far: &Far) -> bool {
+    far.terms.facing == Facing::Public && matches!(far.terms.errand, Errand::Speak(_))
 }

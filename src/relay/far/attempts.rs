@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 
-use super::super::event::{DialbackOutcome, Event, Role};
+use super::super::event::{DialbackOutcome, Event, Role, Said};
 use super::super::judge;
 use super::super::turn::Turn;
 use super::super::{AddressChoice, Effect};
-use super::{Far, FarOutcome, Lost};
+use super::{Far, FarOutcome, Lost, absence, judged};
 use crate::reason::{Cause, Class, Facing, Reason, Why};
 use crate::stream::Certificate;
 use crate::stream::fault::{Due, Fault};
 use crate::stream::initiating::{Errand, Initiating, Input};
-use crate::xml::CLOSE;
+use crate::xml::{CLOSE, Frame, names};
 
 impl Far {
     /// Nothing stands yet, and may come to.
@@ -99,7 +99,10 @@ impl Far {
         if let Some(secured) = &mut self.secured {
             secured.certificate = Some(certificate);
         }
-        super::judged::stand_until(self, turn);
+        let expires = judged::stands_until(self, turn);
+        if let Some(stands) = &mut self.stands {
+            stands.expires = expires;
+        }
         if before.is_none() || self.server(turn).is_some() {
             return None;
         }
@@ -118,7 +121,7 @@ impl Far {
     /// No candidate is left.
     pub(in super::super) fn unreachable(&mut self, why: Why, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         let why = self.last.take().unwrap_or(why);
-        self.missed(why.reason, turn);
+        absence::missed(self, why.reason, turn);
         Some(self.refused(why, turn))
     }
 
@@ -154,7 +157,7 @@ impl Far {
             Facing::Backend | Facing::Public => {}
         }
         if !closing {
-            self.met(turn);
+            absence::met(self, turn);
         }
         turn.push(Effect::Finish(self.side()));
         Some(self.refused(why, turn))
@@ -241,6 +244,24 @@ impl Far {
         }
     }
 
+    /// Whether the attempt goes on at the host that this element names (RFC 6120 4.9.3.19).
+    pub(super) fn moves_on(&mut self, frame: &Frame, turn: &mut Turn<'_>) -> bool {
+        let facing = self.terms.facing;
+        if facing != Facing::Public || !frame.is(names::STREAMS, "error") {
+            return false;
+        }
+        if self.stands() || self.is_closing() || self.secured.is_none() {
+            return false;
+        }
+        let Some((host, port)) = self.moves.next(frame) else { return false };
+        self.redial(Reason::PeerError.into(), true);
+        // The condition is none that we have a word for.
+        turn.note(Event::StreamError { facing, said: Said::Received, condition: None });
+        turn.send(self.side(), Bytes::from_static(CLOSE));
+        turn.push(Effect::Retry(self.id, AddressChoice::Elsewhere(host, port)));
+        true
+    }
+
     /// Whether it is on the way from `<starttls/>` to the end of the handshake.
     fn is_securing(&self) -> bool {
         matches!(self.life.machine(), Some(Initiating::Requesting(_) | Initiating::Upgrading(_)))
@@ -274,7 +295,7 @@ impl Far {
     }
 
     /// Another attempt begins.
-    pub(super) fn redial(&mut self, last: Why, external: bool) {
+    fn redial(&mut self, last: Why, external: bool) {
         self.terms.external = external;
         self.last = Some(last);
         self.life.put(Initiating::Dialling);

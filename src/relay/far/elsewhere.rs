@@ -5,35 +5,22 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use bytes::Bytes;
-
-use super::super::event::{Event, Said};
-use super::super::turn::Turn;
-use super::super::{AddressChoice, Effect};
-use super::Far;
 use crate::jid::Domain;
-use crate::reason::{Facing, Reason};
-use crate::xml::{CLOSE, Element, Frame, names};
+use crate::xml::{Element, Frame, names};
 
-impl Far {
-    /// Whether the attempt goes on at the host that this element names.
-    pub(super) fn moves_on(&mut self, frame: &Frame, turn: &mut Turn<'_>) -> bool {
-        let facing = self.terms.facing;
-        if facing != Facing::Public || !frame.is(names::STREAMS, "error") {
-            return false;
+/// How often an attempt was sent on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Moves(u8);
+
+impl Moves {
+    /// The host and port that this stream error sends the attempt to, unless it was sent on too often already.
+    pub(super) fn next(&mut self, error: &Frame) -> Option<(Box<str>, u16)> {
+        if self.0 >= MOVES {
+            return None;
         }
-        let under_way = !self.stands() && !self.is_closing() && self.secured.is_some();
-        if !under_way || self.moves >= MOVES {
-            return false;
-        }
-        let Some((host, port)) = host(&frame.tree()) else { return false };
-        self.moves += 1;
-        self.redial(Reason::PeerError.into(), true);
-        // The condition is none that we have a word for.
-        turn.note(Event::StreamError { facing, said: Said::Received, condition: None });
-        turn.send(self.side(), Bytes::from_static(CLOSE));
-        turn.push(Effect::Retry(self.id, AddressChoice::Elsewhere(host, port)));
-        true
+        let found = host(&error.tree())?;
+        self.0 += 1;
+        Some(found)
     }
 }
 

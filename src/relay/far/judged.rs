@@ -1,5 +1,7 @@
 //! What is made of the peer that a leg has met, by what its channel shows.
 
+use std::time::Instant;
+
 use super::super::back::is_remembered;
 use super::super::event::Event;
 use super::super::judge;
@@ -72,8 +74,8 @@ pub(in super::super) fn shows(
     });
 }
 
-/// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
-pub(super) fn stand_until(far: &mut Far, turn: &Turn<'_>) {
+/// CRT-12: when the peer's certificate expires, if the pair stands on that.
+pub(super) fn stands_until(far: &Far, turn: &Turn<'_>) -> Option<Instant> {
     // A usage that asks for nothing besides holds as long as the record did when it was read (RFC 7671 5.1).
     let named = match far.server(turn) {
         Some(Method::Certificate | Method::Posh) => true,
@@ -81,10 +83,7 @@ pub(super) fn stand_until(far: &mut Far, turn: &Turn<'_>) {
         Some(Method::Backend | Method::Dialback | Method::Pin) | None => false,
     };
     let certificate = far.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
-    let expires = certificate.filter(|_| named).and_then(|certificate| certificate.expires);
-    if let Some(stands) = &mut far.stands {
-        stands.expires = expires;
-    }
+    certificate.filter(|_| named).and_then(|certificate| certificate.expires)
 }
 
 /// What the channel proves of the peer as sender of the inverse pair, and what the policy says of that; none where it may send

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::super::contract::Left;
 use super::super::event::{Event, ManagementOutcome};
-use super::super::near::HasNear as _;
+use super::super::incoming::ORIGIN;
+use super::super::near::Near;
 use super::super::portrait::CountedPair;
 use super::super::turn::Turn;
 use super::super::{Effect, Home, Side};
-use super::Inbound;
-use super::kept::{self, Limbo, Sent};
-use crate::filter::PairRoute;
+use super::kept::{Limbo, Sent};
+use crate::filter::{Admitted, Guard, PairRoute};
 use crate::jid::Domain;
 use crate::reason::{Reason, StanzaCondition};
 use crate::stream::StreamIds;
@@ -45,7 +45,7 @@ pub(super) struct Counting {
     /// A session is looked for, until then at the latest, whose peer has taken so many.
     resuming: Option<(String, u32, Instant)>,
     /// What went back, once the stream is broken.
-    pub(super) limbo: Option<Limbo>,
+    limbo: Option<Limbo>,
 }
 
 impl Counting {
@@ -57,6 +57,11 @@ impl Counting {
     /// Whether the stream may be read.
     pub(super) fn wants_read(&self) -> bool {
         self.resuming.is_none()
+    }
+
+    /// Whether what went back waits for whoever goes on with the stream, which broke.
+    pub(super) fn holds_back(&self) -> bool {
+        self.limbo.is_some()
     }
 
     /// When something is due.
@@ -91,151 +96,207 @@ impl Counting {
                 .saturating_add(counted.sent.as_ref().map_or(0, Sent::waiting)),
         })
     }
-}
 
-/// The peer says something about counting.
-pub(super) fn heard(of: &mut Inbound, word: Nonza, turn: &mut Turn<'_>) {
-    let (counts, stands) = (of.counting.now.is_some(), of.guard.pairs().iter().any(stands));
-    match word {
-        // Behind our closing tag nothing is negotiated; what was taken until then counts.
-        Nonza::Acknowledged(taken) if !of.near.is_live() => kept::acknowledged(of, taken, turn),
-        _ if !of.near.is_live() => {}
-        Nonza::Enable(_) | Nonza::Resume(..) if counts || !stands || of.counting.resuming.is_some() => {
-            failed(StanzaCondition::UnexpectedRequest, turn);
-        }
-        Nonza::Enable(wanted) => enable(of, wanted, turn),
-        // Nothing goes out on a stream that arrived, so nothing can have been taken; but where it goes both ways (SM-08).
-        Nonza::Acknowledged(taken) if taken > 0 && (counts || stands) && !of.near.is_bidi() => {
-            of.near_fault(Reason::Miscounted, turn);
-        }
-        Nonza::Resume(id, taken) => {
-            let mut askers: Vec<Domain> = Vec::new();
-            for pair in of.guard.pairs().iter().filter(|a| self::stands(a)).map(|a| a.pair()) {
-                if !askers.contains(&pair.sender) {
-                    askers.push(pair.sender.clone());
-                }
+    /// The peer says something about counting, on this stream.
+    ///
+    /// # Errors
+    /// The stream ends for this reason.
+    pub(super) fn heard(
+        &mut self,
+        word: Nonza,
+        (near, guard): (&Near, &Guard),
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Reason> {
+        let (counts, stands) = (self.now.is_some(), guard.pairs().iter().any(stands));
+        match word {
+            // Behind our closing tag nothing is negotiated; what was taken until then counts.
+            Nonza::Acknowledged(taken) if !near.is_live() => return self.acknowledged(taken, near, turn),
+            _ if !near.is_live() => {}
+            Nonza::Enable(_) | Nonza::Resume(..) if counts || !stands || self.resuming.is_some() => {
+                failed(StanzaCondition::UnexpectedRequest, turn);
             }
-            of.counting.resuming = Some((id.clone(), taken, turn.now + LOOK));
-            turn.push(Effect::Resume(id, taken, askers));
+            Nonza::Enable(wanted) => self.enable(wanted, near, guard, turn),
+            // Nothing goes out on a stream that arrived, so nothing can have been taken; but where it goes both ways (SM-08).
+            Nonza::Acknowledged(taken) if taken > 0 && (counts || stands) && !near.is_bidi() => {
+                return Err(Reason::Miscounted);
+            }
+            Nonza::Resume(id, taken) => {
+                let mut askers: Vec<Domain> = Vec::new();
+                for pair in guard.pairs().iter().filter(|a| self::stands(a)).map(|a| a.pair()) {
+                    if !askers.contains(&pair.sender) {
+                        askers.push(pair.sender.clone());
+                    }
+                }
+                self.resuming = Some((id.clone(), taken, turn.now + LOOK));
+                turn.push(Effect::Resume(id, taken, askers));
+            }
+            Nonza::Asked if counts => self.asked(turn),
+            Nonza::Acknowledged(taken) if counts => return self.acknowledged(taken, near, turn),
+            _ => return Err(Reason::UnsupportedStanzaType),
         }
-        Nonza::Asked if counts => asked(of, turn),
-        Nonza::Acknowledged(taken) if counts => kept::acknowledged(of, taken, turn),
-        _ => of.near_fault(Reason::UnsupportedStanzaType, turn),
+        Ok(())
+    }
+
+    fn enable(&mut self, wanted: bool, near: &Near, guard: &Guard, turn: &mut Turn<'_>) {
+        let owner = guard.pairs().iter().find(|a| stands(a)).map(|a| a.pair().sender.clone());
+        let most = turn.home.timeouts.resume;
+        let resumes = wanted && turn.home.limits.sessions > 0 && !most.is_zero();
+        let session = owner.filter(|_| resumes).map(|owner| (self.ids.issue(), owner));
+        let ticket = session.as_ref().map(|(id, _)| (id.as_str(), most));
+        turn.note(Event::Managed { what: ManagementOutcome::Enabled, stanzas: 1 });
+        turn.send(Side::Near, management::write_enabled(ticket).into());
+        let sent = Sent::begins(near, 0, turn.home);
+        self.now = Some(Counted { resumes: session.is_some(), taken: 0, settled: 0, asked: None, sent });
+        turn.push(Effect::Enlist(session));
+    }
+
+    /// The session that was looked for: what its stream has left and whose it was; none: it is not there.
+    ///
+    /// # Errors
+    /// The stream ends for this reason.
+    pub(super) fn resumed(
+        &mut self,
+        found: Option<(Left, Domain)>,
+        near: &Near,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Reason> {
+        let Some((id, acknowledged, _)) = self.resuming.take().filter(|_| near.is_live()) else {
+            return Ok(());
+        };
+        let Some((left, owner)) = found else {
+            failed(StanzaCondition::ItemNotFound, turn);
+            return Ok(());
+        };
+        // The peer cannot have taken what never went, nor forget what it has told.
+        if left.sent.wrapping_sub(acknowledged) > left.open {
+            return Err(Reason::Miscounted);
+        }
+        let taken = left.taken;
+        turn.note(Event::Managed { what: ManagementOutcome::Resumed, stanzas: 1 });
+        turn.send(Side::Near, management::write_resumed(&id, taken).into());
+        let sent = Sent::begins(near, acknowledged, turn.home);
+        self.now = Some(Counted { resumes: true, taken, settled: taken, asked: None, sent });
+        turn.push(Effect::Enlist(Some((id, owner))));
+        Ok(())
+    }
+
+    /// Whether this stanza is taken, and counted if the peer counts. Behind our closing tag the peer is told of no count any more: what it
+    /// had not heard of by then it takes as lost, and so must we.
+    pub(super) fn takes(&mut self, head: Option<&Head>, near: &Near, turn: &mut Turn<'_>) -> bool {
+        let Some(counted) = &mut self.now else { return true };
+        if near.is_live() {
+            counted.taken = counted.taken.wrapping_add(1);
+        } else if let Some(head) = head {
+            ORIGIN.note_refused(head, Reason::Unacknowledged, turn);
+        }
+        near.is_live()
+    }
+
+    fn asked(&mut self, turn: &mut Turn<'_>) {
+        let Some(counted) = &mut self.now else { return };
+        if counted.settled == counted.taken {
+            return turn.send(Side::Near, management::write_acknowledged(counted.taken).into());
+        }
+        counted.asked.get_or_insert(turn.now + ANSWER);
+        turn.push(Effect::Settle(counted.taken));
+    }
+
+    /// So many have been taken behind.
+    pub(super) fn settled(&mut self, count: u32, near: &Near, turn: &mut Turn<'_>) {
+        let Some(counted) = &mut self.now else { return };
+        counted.settled = count;
+        if near.is_live() && counted.asked.take().is_some() {
+            turn.send(Side::Near, management::write_acknowledged(count).into());
+            if counted.settled != counted.taken {
+                // A later question may wait behind this one.
+                counted.asked = Some(turn.now + ANSWER);
+            }
+        }
+    }
+
+    /// The peer has taken so many of what went back.
+    fn acknowledged(&mut self, taken: u32, near: &Near, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        self.sent_mut().map_or(Ok(()), |sent| sent.acknowledged(taken, near, turn))
+    }
+
+    /// Some time has come.
+    ///
+    /// # Errors
+    /// The connection is given up for this reason: nobody can be there.
+    pub(super) fn expire(&mut self, near: &Near, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        if self.resuming.as_ref().is_some_and(|(_, _, until)| *until <= turn.now) {
+            self.resumed(None, near, turn)?;
+        }
+        if self.limbo.as_ref().is_some_and(|limbo| limbo.until <= turn.now) {
+            self.give_back(turn);
+        }
+        let Some(counted) = &mut self.now else { return Ok(()) };
+        if let Some(sent) = counted.sent.as_mut().filter(|_| near.is_live()) {
+            sent.expire(turn)?;
+        }
+        if counted.asked.take_if(|at| *at <= turn.now).is_some() && near.is_live() {
+            turn.send(Side::Near, management::write_acknowledged(counted.settled).into());
+        }
+        Ok(())
+    }
+
+    /// The stream is about to be closed: what has come is told, for all of it will be delivered or sent back.
+    pub(super) fn last_word(&mut self, near: &Near, turn: &mut Turn<'_>) {
+        let Some(counted) = self.now.as_mut().filter(|_| near.is_live()) else { return };
+        (counted.settled, counted.asked) = (counted.taken, None);
+        turn.send(Side::Near, management::write_acknowledged(counted.taken).into());
+        if let Some(sent) = &mut counted.sent {
+            sent.ask_at_last(turn);
+        }
+    }
+
+    /// The stream hears no more: it broke, and may be gone on with, or it is over. The last so many of what was to go back did not go out.
+    pub(super) fn leave(&mut self, broke: bool, unsent: usize, turn: &mut Turn<'_>) {
+        self.resuming = None;
+        let Some(counted) = self.now.take() else { return };
+        let resumes = broke && counted.resumes;
+        if resumes {
+            turn.note(Event::Managed { what: ManagementOutcome::Broken, stanzas: 1 });
+        }
+        let (left, back) = counted.sent.map(|sent| sent.left(unsent)).unwrap_or_default();
+        turn.push(Effect::Leave(resumes.then_some(Left { taken: counted.taken, ..left })));
+        if let Some(limbo) = Limbo::begins(back, turn) {
+            self.limbo = Some(limbo);
+            if !resumes {
+                self.give_back(turn);
+            }
+        }
+    }
+
+    /// Nobody is likely to go on with the session any more.
+    pub(super) fn forsaken(&mut self, turn: &Turn<'_>) {
+        if let Some(limbo) = &mut self.limbo {
+            limbo.forsaken(turn);
+        }
+    }
+
+    /// Somebody has gone on with the session, and had taken so many.
+    pub(super) fn gone_on(&mut self, taken: u32, turn: &mut Turn<'_>) {
+        if let Some(limbo) = self.limbo.take() {
+            limbo.gone_on(taken, turn);
+        }
+    }
+
+    /// Nobody goes on with the session: what it left comes back.
+    pub(super) fn give_back(&mut self, turn: &mut Turn<'_>) {
+        if let Some(limbo) = self.limbo.take() {
+            limbo.give_back(turn);
+        }
     }
 }
 
-fn stands(admitted: &crate::filter::Admitted) -> bool {
+fn stands(admitted: &Admitted) -> bool {
     !matches!(admitted.route(), PairRoute::Withdrawn(_))
 }
 
 fn failed(condition: StanzaCondition, turn: &mut Turn<'_>) {
     turn.note(Event::Managed { what: ManagementOutcome::Refused, stanzas: 1 });
     turn.send(Side::Near, management::write_failed(condition).into());
-}
-
-fn enable(of: &mut Inbound, wanted: bool, turn: &mut Turn<'_>) {
-    let owner = of.guard.pairs().iter().find(|a| stands(a)).map(|a| a.pair().sender.clone());
-    let most = turn.home.timeouts.resume;
-    let resumes = wanted && turn.home.limits.sessions > 0 && !most.is_zero();
-    let session = owner.filter(|_| resumes).map(|owner| (of.counting.ids.issue(), owner));
-    let ticket = session.as_ref().map(|(id, _)| (id.as_str(), most));
-    turn.note(Event::Managed { what: ManagementOutcome::Enabled, stanzas: 1 });
-    turn.send(Side::Near, management::write_enabled(ticket).into());
-    let sent = Sent::begins(&of.near, 0, turn.home);
-    of.counting.now = Some(Counted { resumes: session.is_some(), taken: 0, settled: 0, asked: None, sent });
-    turn.push(Effect::Enlist(session));
-}
-
-/// The session that was looked for: what its stream has left and whose it was; none: it is not there.
-pub(super) fn resumed(of: &mut Inbound, found: Option<(Left, Domain)>, turn: &mut Turn<'_>) {
-    let Some((id, acknowledged, _)) = of.counting.resuming.take() else { return };
-    if !of.near.is_live() {
-        return;
-    }
-    let Some((left, owner)) = found else { return failed(StanzaCondition::ItemNotFound, turn) };
-    // The peer cannot have taken what never went, nor forget what it has told.
-    if left.sent.wrapping_sub(acknowledged) > left.open {
-        return of.near_fault(Reason::Miscounted, turn);
-    }
-    let taken = left.taken;
-    turn.note(Event::Managed { what: ManagementOutcome::Resumed, stanzas: 1 });
-    turn.send(Side::Near, management::write_resumed(&id, taken).into());
-    let sent = Sent::begins(&of.near, acknowledged, turn.home);
-    of.counting.now = Some(Counted { resumes: true, taken, settled: taken, asked: None, sent });
-    turn.push(Effect::Enlist(Some((id, owner))));
-}
-
-/// Whether this stanza is taken, and counted if the peer counts. Behind our closing tag the peer is told of no count any more: what it
-/// had not heard of by then it takes as lost, and so must we.
-pub(super) fn takes(of: &mut Inbound, head: Option<&Head>, turn: &mut Turn<'_>) -> bool {
-    let live = of.near.is_live();
-    let Some(counted) = &mut of.counting.now else { return true };
-    if live {
-        counted.taken = counted.taken.wrapping_add(1);
-    } else if let Some(head) = head {
-        of.origin().note_refused(head, Reason::Unacknowledged, turn);
-    }
-    live
-}
-
-fn asked(of: &mut Inbound, turn: &mut Turn<'_>) {
-    let Some(counted) = &mut of.counting.now else { return };
-    if counted.settled == counted.taken {
-        return turn.send(Side::Near, management::write_acknowledged(counted.taken).into());
-    }
-    counted.asked.get_or_insert(turn.now + ANSWER);
-    turn.push(Effect::Settle(counted.taken));
-}
-
-/// So many have been taken behind.
-pub(super) fn settled(of: &mut Inbound, count: u32, turn: &mut Turn<'_>) {
-    let live = of.near.is_live();
-    let Some(counted) = &mut of.counting.now else { return };
-    counted.settled = count;
-    if live && counted.asked.take().is_some() {
-        turn.send(Side::Near, management::write_acknowledged(count).into());
-        if counted.settled != counted.taken {
-            // A later question may wait behind this one.
-            counted.asked = Some(turn.now + ANSWER);
-        }
-    }
-}
-
-/// Some time has come.
-pub(super) fn expire(of: &mut Inbound, turn: &mut Turn<'_>) {
-    if of.counting.resuming.as_ref().is_some_and(|(_, _, until)| *until <= turn.now) {
-        resumed(of, None, turn);
-    }
-    kept::expire(of, turn);
-    let live = of.near.is_live();
-    let Some(counted) = &mut of.counting.now else { return };
-    if counted.asked.take_if(|at| *at <= turn.now).is_some() && live {
-        turn.send(Side::Near, management::write_acknowledged(counted.settled).into());
-    }
-}
-
-/// The stream is about to be closed: what has come is told, for all of it will be delivered or sent back.
-pub(super) fn last_word(of: &mut Inbound, turn: &mut Turn<'_>) {
-    let live = of.near.is_live();
-    let Some(counted) = of.counting.now.as_mut().filter(|_| live) else { return };
-    (counted.settled, counted.asked) = (counted.taken, None);
-    turn.send(Side::Near, management::write_acknowledged(counted.taken).into());
-    if let Some(sent) = &mut counted.sent {
-        sent.ask_at_last(turn);
-    }
-}
-
-/// The stream hears no more: it broke, and may be gone on with, or it is over. The last so many of what was to go back did not go out.
-pub(super) fn leave(of: &mut Inbound, broke: bool, unsent: usize, turn: &mut Turn<'_>) {
-    of.counting.resuming = None;
-    let Some(counted) = of.counting.now.take() else { return };
-    let resumes = broke && counted.resumes;
-    if resumes {
-        turn.note(Event::Managed { what: ManagementOutcome::Broken, stanzas: 1 });
-    }
-    let (left, back) = counted.sent.map(|sent| sent.left(unsent)).unwrap_or_default();
-    turn.push(Effect::Leave(resumes.then_some(Left { taken: counted.taken, ..left })));
-    kept::leave(of, back, resumes, turn);
 }
 
 /// How long a question about the count waits for what came before to be taken behind; then what is known is told.

@@ -6,10 +6,11 @@ use super::super::claims::Pending;
 use super::super::event::Event;
 use super::super::far::Far;
 use super::super::judge;
+use super::super::leg::OfLeg;
 use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home};
-use super::{Inbound, counted, parted};
+use super::Inbound;
 use crate::filter::PairRoute;
 use crate::jid::Domain;
 use crate::reason::Reason;
@@ -66,7 +67,9 @@ impl Inbound {
         for domain in self.near.late_inquiries(turn.now) {
             self.inquired(Evidence::none(domain), turn);
         }
-        counted::expire(self, turn);
+        if let Err(reason) = self.counting.expire(&self.near, turn) {
+            self.near_input(OfLeg::Gone { reason, unsent: Vec::new() }, turn);
+        }
         self.expire_near(turn);
     }
 
@@ -196,7 +199,7 @@ impl Inbound {
         let reason = judge::distrust(shown, &first.sender);
         let claimed = self.claims.all().any(|pending| lost.contains(&pending.claim.pair));
         // What is still on its way comes from nobody that we know.
-        parted::distrust(self, &lost, reason, turn);
+        self.parted.distrust(&lost, reason, turn);
         for pair in &lost {
             let route = self.guard.pairs().iter().find(|a| a.pair() == pair).map(|a| a.route());
             let leg = match route {
@@ -214,7 +217,7 @@ impl Inbound {
     /// The stream ends and another begins on the same connection: what was proven or claimed on the old one ends with
     /// it (TLS-07, DB-25), but the pair that EXTERNAL has just proven (EXT-06).
     pub(super) fn forget(&mut self, turn: &mut Turn<'_>) {
-        counted::leave(self, false, 0, turn);
+        self.counting.leave(false, 0, turn);
         let kept = self.near.proven().cloned();
         self.abandon_waiting(Reason::Finished, turn);
         for pending in self.claims.take_all() {
@@ -234,7 +237,7 @@ impl Inbound {
 
     /// The near stream hears no more: claims end, far legs are flushed and closed, the story is told.
     pub(super) fn wind_down(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        counted::leave(self, false, 0, turn);
+        self.counting.leave(false, 0, turn);
         self.abandon_waiting(reason, turn);
         for pending in self.claims.take_all() {
             self.tell_abandoned(&pending, reason, turn);

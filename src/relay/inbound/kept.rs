@@ -9,12 +9,10 @@ use bytes::Bytes;
 
 use super::super::contract::Left;
 use super::super::event::{Event, ManagementOutcome};
-use super::super::leg::OfLeg;
-use super::super::near::{HasNear as _, Near};
+use super::super::near::Near;
 use super::super::origin::{Origin, pair_of, reread};
 use super::super::turn::Turn;
 use super::super::{Effect, Home, Side};
-use super::Inbound;
 use crate::reason::{Direction, Reason};
 use crate::stream::management::{self, Unacknowledged};
 
@@ -72,6 +70,39 @@ impl Sent {
         }
     }
 
+    /// The peer has taken so many. While its stream lives it is asked about the rest, if it is time to.
+    ///
+    /// # Errors
+    /// The stream ends for this reason.
+    pub(super) fn acknowledged(
+        &mut self,
+        taken: u32,
+        near: &Near,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Reason> {
+        let counted = self.unacknowledged.acknowledge(taken, turn.now);
+        counted.map_err(|management::Miscounted| Reason::Miscounted)?;
+        if near.is_live() {
+            self.ask(turn);
+        }
+        Ok(())
+    }
+
+    /// Some time has come on a stream that lives.
+    ///
+    /// # Errors
+    /// The connection is given up for this reason: nobody can be there.
+    pub(super) fn expire(&mut self, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        let (_, dead) = self.unacknowledged.deadlines(turn.home.timeouts.acknowledgement);
+        if dead.is_none_or(|at| at > turn.now) {
+            self.ask(turn);
+            return Ok(());
+        }
+        // What waits to go out is kept here, too.
+        turn.push(Effect::Recall(Side::Near, self.waiting()));
+        Err(Reason::AckTimeout)
+    }
+
     /// The stream is about to be closed.
     pub(super) fn ask_at_last(&mut self, turn: &mut Turn<'_>) {
         if self.unacknowledged.asks_at_last() {
@@ -88,86 +119,47 @@ impl Sent {
 }
 
 impl Limbo {
+    /// The stream is no more, and this is left, if anything: it waits for whoever goes on with the stream.
+    pub(super) fn begins(left: Unacknowledged, turn: &mut Turn<'_>) -> Option<Self> {
+        if left.is_empty() {
+            return None;
+        }
+        // What comes back from here does not go out besides, nor come back a second time.
+        turn.push(Effect::Recall(Side::Near, left.size().1));
+        Some(Self { unacknowledged: left, until: turn.now + turn.home.timeouts.resume })
+    }
+
     /// Octets and number of what it keeps.
     pub(super) fn size(&self) -> (usize, usize) {
         self.unacknowledged.size()
     }
-}
 
-/// The peer has taken so many of what went back.
-pub(super) fn acknowledged(of: &mut Inbound, taken: u32, turn: &mut Turn<'_>) {
-    let Some(sent) = of.counting.sent_mut() else { return };
-    match sent.unacknowledged.acknowledge(taken, turn.now) {
-        Ok(_) if of.near.is_live() => {
-            if let Some(sent) = of.counting.sent_mut() {
-                sent.ask(turn);
-            }
+    /// Nobody is likely to go on with the session any more.
+    pub(super) fn forsaken(&mut self, turn: &Turn<'_>) {
+        self.until = self.until.min(turn.now + HOLD);
+    }
+
+    /// Somebody has gone on with the session, and had taken so many. Of what cannot be true nothing is believed.
+    pub(super) fn gone_on(mut self, taken: u32, turn: &mut Turn<'_>) {
+        if self.unacknowledged.acknowledge(taken, turn.now).is_err() {
+            return self.give_back(turn);
         }
-        Ok(_) => {}
-        Err(management::Miscounted) => of.near_fault(Reason::Miscounted, turn),
+        let left = self.unacknowledged.take();
+        if !left.is_empty() {
+            turn.note(Event::Managed { what: ManagementOutcome::Resent, stanzas: left.len() });
+        }
+        let named = |stanza: Bytes| Some((pair_of(reread(&stanza)?.head())?, stanza));
+        turn.push(Effect::Again(left.into_iter().filter_map(named).collect()));
     }
-}
 
-/// Some time has come.
-pub(super) fn expire(of: &mut Inbound, turn: &mut Turn<'_>) {
-    if of.counting.limbo.as_ref().is_some_and(|limbo| limbo.until <= turn.now) {
-        give_back(of, turn);
-    }
-    let live = of.near.is_live();
-    let Some(sent) = of.counting.sent_mut().filter(|_| live) else { return };
-    let (_, dead) = sent.unacknowledged.deadlines(turn.home.timeouts.acknowledgement);
-    if dead.is_none_or(|at| at > turn.now) {
-        return sent.ask(turn);
-    }
-    // Nobody can be there. What waits to go out is kept here, too.
-    turn.push(Effect::Recall(Side::Near, sent.waiting()));
-    of.near_input(OfLeg::Gone { reason: Reason::AckTimeout, unsent: Vec::new() }, turn);
-}
-
-/// The stream is no more. What is left waits for whoever goes on with it, or comes back.
-pub(super) fn leave(of: &mut Inbound, left: Unacknowledged, waits: bool, turn: &mut Turn<'_>) {
-    if left.is_empty() {
-        return;
-    }
-    // What comes back from here does not go out besides, nor come back a second time.
-    turn.push(Effect::Recall(Side::Near, left.size().1));
-    let until = turn.now + turn.home.timeouts.resume;
-    of.counting.limbo = Some(Limbo { unacknowledged: left, until });
-    if !waits || of.draining {
-        give_back(of, turn);
-    }
-}
-
-/// Nobody is likely to go on with the session any more.
-pub(super) fn forsaken(of: &mut Inbound, turn: &Turn<'_>) {
-    if let Some(limbo) = &mut of.counting.limbo {
-        limbo.until = limbo.until.min(turn.now + HOLD);
-    }
-}
-
-/// Somebody has gone on with the session, and had taken so many.
-pub(super) fn gone_on(of: &mut Inbound, taken: u32, turn: &mut Turn<'_>) {
-    let Some(mut limbo) = of.counting.limbo.take() else { return };
-    if limbo.unacknowledged.acknowledge(taken, turn.now).is_err() {
-        of.counting.limbo = Some(limbo);
-        return give_back(of, turn);
-    }
-    let left = limbo.unacknowledged.take();
-    if !left.is_empty() {
-        turn.note(Event::Managed { what: ManagementOutcome::Resent, stanzas: left.len() });
-    }
-    let named = |stanza: Bytes| Some((pair_of(reread(&stanza)?.head())?, stanza));
-    turn.push(Effect::Again(left.into_iter().filter_map(named).collect()));
-}
-
-/// Nobody knows whether these have arrived: they come back, and are never sent again.
-pub(super) fn give_back(of: &mut Inbound, turn: &mut Turn<'_>) {
-    let Some(mut limbo) = of.counting.limbo.take() else { return };
-    let left = limbo.unacknowledged.take();
-    turn.note(Event::Managed { what: ManagementOutcome::Returned, stanzas: left.len() });
-    let origin = Origin { direction: Direction::Outbound, caller: None };
-    for stanza in left {
-        origin.undeliverable(&stanza, &Reason::Unacknowledged.into(), turn);
+    /// Nobody knows whether these have arrived: they come back, and are never sent again.
+    pub(super) fn give_back(mut self, turn: &mut Turn<'_>) {
+        let left = self.unacknowledged.take();
+        turn.note(Event::Managed { what: ManagementOutcome::Returned, stanzas: left.len() });
+        let origin = Origin { direction: Direction::Outbound, caller: None };
+        for stanza in left {
+            origin.undeliverable(&stanza, &Reason::Unacknowledged.into(), turn);
+        }
     }
 }
 

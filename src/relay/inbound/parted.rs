@@ -7,7 +7,6 @@
 use super::super::Effect;
 use super::super::event::Event;
 use super::super::turn::Turn;
-use super::Inbound;
 use crate::filter::{Admitted, PairRoute};
 use crate::reason::Reason;
 use crate::stream::{Method, Pair};
@@ -46,6 +45,29 @@ impl Parted {
         self.0.iter().map(|left| (left.admitted.pair(), left.admitted.method()))
     }
 
+    /// Newer stanzas wait behind what these have brought, and have waited long enough.
+    pub(super) fn overtaken(&mut self, turn: &mut Turn<'_>) {
+        self.take_back(turn, |_, _| Some(Reason::BackendSlow));
+    }
+
+    /// A new policy judges them as it judges those that stand.
+    pub(super) fn rejudge(&mut self, turn: &mut Turn<'_>) {
+        self.take_back(turn, |admitted, turn| {
+            let verdict = turn.policy.judge_again(admitted.permit());
+            if verdict.is_allow() {
+                return None;
+            }
+            let reason = verdict.reason.of_standing();
+            turn.note(Event::Judged { pair: admitted.pair().clone(), verdict: verdict.into() });
+            Some(reason)
+        });
+    }
+
+    /// CRT-12: these were proven by what is worth nothing any more.
+    pub(super) fn distrust(&mut self, lost: &[Pair], reason: Reason, turn: &mut Turn<'_>) {
+        self.take_back(turn, |admitted, _| lost.contains(admitted.pair()).then_some(reason));
+    }
+
     /// What these have brought comes back, each for its reason, but for what has begun to go in.
     fn take_back(&mut self, turn: &mut Turn<'_>, why: impl Fn(&Admitted, &mut Turn<'_>) -> Option<Reason>) {
         for left in self.0.iter_mut().filter(|left| left.back.is_none()) {
@@ -54,27 +76,4 @@ impl Parted {
             turn.push(Effect::Withdraw(left.admitted.pair().clone(), reason));
         }
     }
-}
-
-/// Newer stanzas wait behind what these have brought, and have waited long enough.
-pub(super) fn overtaken(of: &mut Inbound, turn: &mut Turn<'_>) {
-    of.parted.take_back(turn, |_, _| Some(Reason::BackendSlow));
-}
-
-/// A new policy judges them as it judges those that stand.
-pub(super) fn rejudge(of: &mut Inbound, turn: &mut Turn<'_>) {
-    of.parted.take_back(turn, |admitted, turn| {
-        let verdict = turn.policy.judge_again(admitted.permit());
-        if verdict.is_allow() {
-            return None;
-        }
-        let reason = verdict.reason.of_standing();
-        turn.note(Event::Judged { pair: admitted.pair().clone(), verdict: verdict.into() });
-        Some(reason)
-    });
-}
-
-/// CRT-12: these were proven by what is worth nothing any more.
-pub(super) fn distrust(of: &mut Inbound, lost: &[Pair], reason: Reason, turn: &mut Turn<'_>) {
-    of.parted.take_back(turn, |admitted, _| lost.contains(admitted.pair()).then_some(reason));
 }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 
-use super::super::beside::{self, would_pass};
+use super::super::beside::InForce;
 use super::super::turn::Turn;
 use super::super::{Effect, LaneId};
 use crate::filter;
@@ -44,8 +44,8 @@ impl Permits {
     pub(super) fn refused_beside(&self, pair: &Pair, reason: Reason, frame: &Frame, turn: &mut Turn<'_>) {
         let (head, octets) = (frame.head(), frame.octets().len());
         // Between two backends both must let it pass, so it would pass only if both shadows would have it.
-        if self.into.as_ref().is_none_or(|permit| would_pass(permit, head)) {
-            beside::refused(turn, (pair, &self.out), reason, head, octets);
+        if self.into.as_ref().is_none_or(|permit| InForce { pair, permit }.would_pass(head)) {
+            InForce { pair, permit: &self.out }.refused(reason, head, octets, turn);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Stanzas of a backend, on their way into the world or to another backend.
 
 use super::super::Effect;
-use super::super::beside::{self, Scope};
+use super::super::beside::{InForce, Scope};
 use super::super::event::{Event, Withheld};
 use super::super::patched::Patched;
 use super::super::turn::Turn;
@@ -153,7 +153,8 @@ impl Outbound {
                 }
                 // Whether the pair may stand is seen when it goes out on the leg.
                 for permit in std::iter::once(&permits.out).chain(&permits.into) {
-                    beside::passes(turn, (&lane.pair, permit), Scope::Stanzas, frame.head(), octets);
+                    let in_force = InForce { pair: &lane.pair, permit };
+                    in_force.passes(Scope::Stanzas, frame.head(), octets, turn);
                 }
                 if curtailed {
                     turn.note(withheld(lane, permits, Withheld::Cut));

@@ -10,19 +10,14 @@ use super::{WATER_LINE, code_lines, floors, module, sources};
 /// takes it out here.
 const KNOTS: &[&[&str]] = &[];
 
-/// Types with methods in more files than [`MOST_FILES`], and in how many: no more. Each file is one of their concerns. Functions that
-/// change the first thing they are given count: those of `Words`, `Reader` and `Turn` have it to say what they found, or did, into; those of
-/// `Table` have one each, of their own; those of `Inbound` (`counted`, `kept`, `parted`) own a part of it and need the near leg besides.
+/// Types with methods in more files than [`MOST_FILES`], and in how many: no more. Functions that change the
+/// first thing they are given count. What is only told something on the way (a `Turn`, `Words`, a `Reader`) is the last thing that a function
+/// is given.
 const SCATTERED: &[(&str, usize)] = &[
     ("config::Words", 11),
     ("limit::Table", 4),
     ("policy::Policy", 5),
     ("policy::Reader", 7),
-    ("relay::Courier", 4),
-    ("relay::Far", 5),
-    ("relay::Inbound", 7),
-    ("relay::Step", 5),
-    ("relay::Turn", 4),
     ("run::Observe", 5),
 ];
 
