@@ -339,7 +339,7 @@ impl Pump {
             leg.framer.discard_space(STARTTLS_SPACE);
         }
         if leg.framer.is_empty() {
-            leg.upgrade = true;
+            leg.upgrades();
         } else {
             self.gone(side, Reason::EarlyOctets);
         }

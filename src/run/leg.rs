@@ -4,6 +4,7 @@
 //! holds memory only while an element is incomplete or the other end takes no octets.
 
 mod due;
+mod out;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,12 +15,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 pub(super) use self::due::Due;
 use super::failure::lost;
-use super::outbox::{Outbox, Sent};
+use super::outbox::Outbox;
 use super::progress::{ConnectStep, Progress};
 use super::setups::SetUp;
 use super::websocket::{Breach, Frames};
@@ -34,12 +35,8 @@ pub(super) struct Leg {
     pub(super) link: Link,
     pub(super) framer: Framer,
     pub(super) outbox: Outbox,
-    /// TLS as soon as the outbox is empty.
-    pub(super) upgrade: bool,
-    /// The end as soon as the outbox is empty.
-    pub(super) ending: bool,
-    /// All must be out by then once it is ending.
-    end_by: Option<Instant>,
+    /// What comes as soon as the outbox is empty.
+    next: Next,
     /// How long its other side may take no octets, where that is less than usual.
     patience: Option<Duration>,
     /// The `to` of the last stream header, for the choice of a certificate.
@@ -75,6 +72,17 @@ pub(super) struct Leg {
     pub(super) published: Option<Arc<Published>>,
     /// What brings its octets in messages, where they come so.
     frames: Option<Arc<Frames>>,
+}
+
+/// What comes when all is out that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It goes on as it is.
+    Same,
+    /// TLS.
+    Upgrade,
+    /// The end. All must be out by then, once something has been tried to be sent.
+    End(Option<Instant>),
 }
 
 /// How far the transport is.
@@ -148,9 +156,7 @@ impl Leg {
             link,
             framer: Framer::new(limits.clone(), content),
             outbox: Outbox::default(),
-            upgrade: false,
-            ending: false,
-            end_by: None,
+            next: Next::Same,
             patience: None,
             named: None,
             first: None,
@@ -221,7 +227,33 @@ impl Leg {
 
     /// Whether octets of the stream may be read.
     pub(super) fn is_readable(&self) -> bool {
-        matches!(self.link, Link::Open(_)) && !self.upgrade && !self.ending
+        matches!(self.link, Link::Open(_)) && self.next == Next::Same
+    }
+
+    /// Whether it ends as soon as all is out.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.next, Next::End(_))
+    }
+
+    /// Whether TLS is to begin now: all is out that goes before.
+    pub(super) fn is_upgrade_due(&self) -> bool {
+        self.next == Next::Upgrade && self.outbox.is_empty() && matches!(self.link, Link::Open(_))
+    }
+
+    /// TLS begins as soon as all is out, unless it ends then.
+    pub(super) fn upgrades(&mut self) {
+        if self.next == Next::Same {
+            self.next = Next::Upgrade;
+        }
+    }
+
+    /// The transport to begin TLS on; the leg has none until that is done.
+    pub(super) fn take_transport(&mut self) -> Option<BoxIo> {
+        self.next = Next::Same;
+        match std::mem::replace(&mut self.link, Link::Closed) {
+            Link::Open(io) => Some(io),
+            _ => None,
+        }
     }
 
     /// Whether it has been read to the end, in this turn, and has nothing to send or to begin.
@@ -231,7 +263,7 @@ impl Leg {
 
     /// Whether it waits for nothing but its next octet, or for the time to say something.
     pub(super) fn rests(&self) -> bool {
-        let waits = self.first.is_some() || self.begun.is_some() || self.end_by.is_some();
+        let waits = self.first.is_some() || self.begun.is_some();
         self.is_settled() && !waits && self.unproven.is_none() && self.outbox.shut().is_none()
     }
 
@@ -286,71 +318,6 @@ impl Leg {
                 })
             }
             Link::Open(_) | Link::Lingering { .. } | Link::Closed => None,
-        }
-    }
-
-    /// Sends what can be sent, and closes when all is said.
-    pub(super) fn poll_out(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Instant,
-        stanza: Duration,
-        close: Duration,
-    ) -> Result<Sent, Reason> {
-        if self.ending {
-            // Who takes an octet a minute would else keep his place for as long as he likes.
-            self.end_by.get_or_insert(now + stanza);
-        }
-        if let Link::Open(io) = &mut self.link {
-            let sent = match self.outbox.is_empty() {
-                true => Sent::default(),
-                false => self.outbox.poll_send(io, cx, now).map_err(|e| lost(&e))?,
-            };
-            if sent.moved {
-                self.spoke = now;
-            }
-            if !(self.ending && self.outbox.is_empty()) {
-                return Ok(sent);
-            }
-            if let Link::Open(io) = std::mem::replace(&mut self.link, Link::Closed) {
-                self.link = Link::Lingering { io, until: now + close, left: LINGER, shut: false };
-            }
-        }
-        Ok(Sent { moved: self.poll_linger(cx), ..Sent::default() })
-    }
-
-    /// Closes our half, then throws away what still comes: a socket closed on unread octets would answer them with a
-    /// reset, and the reset can overtake our last words.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> bool {
-        let Link::Lingering { io, left, shut, .. } = &mut self.link else { return false };
-        let mut moved = false;
-        if !*shut {
-            match Pin::new(&mut *io).poll_shutdown(cx) {
-                Poll::Ready(Ok(())) => {
-                    *shut = true;
-                    moved = true;
-                }
-                Poll::Ready(Err(_)) => {
-                    self.link = Link::Closed;
-                    return true;
-                }
-                Poll::Pending => return false,
-            }
-        }
-        let mut space = [MaybeUninit::uninit(); 1024];
-        loop {
-            let mut buf = ReadBuf::uninit(&mut space);
-            match Pin::new(&mut *io).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() && *left > 0 => {
-                    *left = left.saturating_sub(buf.filled().len());
-                    moved = true;
-                }
-                Poll::Ready(_) => {
-                    self.link = Link::Closed;
-                    return true;
-                }
-                Poll::Pending => return moved,
-            }
         }
     }
 
@@ -448,7 +415,8 @@ impl Leg {
     pub(super) fn end(&mut self) {
         self.set_up = None;
         match self.link {
-            Link::Open(_) => self.ending = true,
+            Link::Open(_) if self.is_ending() => {}
+            Link::Open(_) => self.next = Next::End(None),
             Link::Connecting(_) | Link::Upgrading(_) => self.link = Link::Closed,
             Link::Lingering { .. } | Link::Closed => {}
         }
@@ -458,7 +426,9 @@ impl Leg {
     pub(super) fn cut(&mut self) -> Vec<Bytes> {
         self.link = Link::Closed;
         self.set_up = None;
-        self.upgrade = false;
+        if self.next == Next::Upgrade {
+            self.next = Next::Same;
+        }
         self.outbox.take_unsent()
     }
 
@@ -477,9 +447,6 @@ const READ: usize = 16 * 1024;
 
 /// Octets of a read that promise as many in the next one.
 const BULK: usize = READ / 2;
-
-/// Octets thrown away before a closed connection is given up.
-const LINGER: usize = 64 * 1024;
 
 /// The content type of a TLS record that holds a ClientHello (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;

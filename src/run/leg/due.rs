@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::super::Params;
-use super::{Leg, Link};
+use super::{Leg, Link, Next};
 use crate::reason::Reason;
 
 impl Leg {
@@ -31,6 +31,14 @@ impl Leg {
         self.keeps_alive().then(at)
     }
 
+    /// When all must be out of a leg that ends.
+    fn ends_by(&self) -> Option<Instant> {
+        match self.next {
+            Next::End(by) => by.filter(|_| matches!(self.link, Link::Open(_))),
+            Next::Same | Next::Upgrade => None,
+        }
+    }
+
     /// The first time at which something is due.
     pub(in crate::run) fn deadline(&self, params: &Params) -> Option<Instant> {
         let begun = if self.held.is_some() { None } else { self.begun.map(|t| t + params.stanza) };
@@ -41,8 +49,7 @@ impl Leg {
             _ => None,
         };
         let silent = self.silent_until(params);
-        let end = self.end_by.filter(|_| matches!(self.link, Link::Open(_)));
-        [begun, stuck, shut, linger, self.first, silent, end].into_iter().flatten().min()
+        [begun, stuck, shut, linger, self.first, silent, self.ends_by()].into_iter().flatten().min()
     }
 
     /// What is due now.
@@ -55,7 +62,7 @@ impl Leg {
             self.first = None;
             return Some(Due::Gone(Reason::HeaderTimeout));
         }
-        let late = matches!(self.link, Link::Open(_)) && self.end_by.is_some_and(|t| t <= now);
+        let late = self.ends_by().is_some_and(|t| t <= now);
         if late || self.stuck_until(params).is_some_and(|t| t <= now) {
             return Some(Due::Gone(Reason::WriteTimeout));
         }

@@ -184,7 +184,7 @@ impl Legs {
     ) -> Option<Duration> {
         let leg = self.get(side)?;
         let owed = leg.outbox.stanzas() > 0;
-        match leg.ending {
+        match leg.is_ending() {
             true => (!owed || self.facing(flow, side) == Facing::Public).then_some(times.close),
             false => (owed && side == Side::Near && goes_back).then_some(times.queue),
         }
@@ -195,8 +195,7 @@ impl Legs {
     /// # Errors
     /// [`Reason::Internal`] for a leg to a backend: those are spoken to in clear, and a relay never asks for TLS there. The leg is closed.
     pub(super) fn secure(&mut self, side: Side, outside: &dyn Outside, meta: &Meta) -> Result<bool, Reason> {
-        let due = |leg: &mut Leg| leg.upgrade && leg.outbox.is_empty() && matches!(leg.link, Link::Open(_));
-        if !self.get_mut(side).is_some_and(due) {
+        if !self.get(side).is_some_and(Leg::is_upgrade_due) {
             return Ok(false);
         }
         let destination = match side {
@@ -204,8 +203,7 @@ impl Legs {
             Side::Far(id) => self.fars.get(id).map(|far| far.destination.clone()),
         };
         let Some(leg) = self.get_mut(side) else { return Ok(false) };
-        leg.upgrade = false;
-        let Link::Open(io) = std::mem::replace(&mut leg.link, Link::Closed) else { return Ok(false) };
+        let Some(io) = leg.take_transport() else { return Ok(false) };
         match destination {
             None => {
                 let named = leg.named.as_deref().and_then(|domain| crate::jid::Domain::parse(domain).ok());
