@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -19,10 +18,12 @@ mod met;
 mod refused;
 mod unfit;
 
+use self::budget::Budget;
 use self::line::Line;
 use self::refused::refusal;
 use super::audit::{self, Audit};
 use super::health::Health;
+use super::misnamed::Misnamed;
 use super::refusals::{RefusalRecord, Refusals};
 use super::registry::Meta;
 use super::remembered::Remembered;
@@ -44,13 +45,10 @@ use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
 pub struct Observe {
     metrics: Arc<Metrics>,
     audit: RwLock<Option<Arc<Audit>>>,
-    lines: Throttle<Option<Network>>,
+    /// How much each network may still cause to be written.
+    budget: Budget,
     /// What was told lately of those who were turned away, by limit.
     limits: Throttle<(Option<Network>, Limit)>,
-    suppressed: AtomicU64,
-    refusals: Throttle<Option<Network>>,
-    /// Records of refusals that the audit log does not hold, and does not tell of yet.
-    left_out: AtomicU64,
     /// How remote domains were proven (LOG-06).
     peers: Remembered,
     backends: Mutex<HashMap<(Domain, Flow), bool>>,
@@ -59,12 +57,10 @@ pub struct Observe {
     half_fit: Mutex<HashSet<(Domain, Reason)>>,
     /// Whether the backends look for others where they should.
     seeking: Seeking,
-    /// Lines about refusals have a budget of their own: nothing else may use it up.
-    refusal_lines: Throttle<Option<Network>>,
     /// The last refusals.
     ring: Refusals,
     /// Names that backends used and may not use, and when that was told last.
-    pub(super) misnamed: Mutex<HashMap<Misuse, Instant>>,
+    misnamed: Misnamed,
     /// How the backends are, by active checks.
     health: Health,
     /// How it stands with other nodes.
@@ -79,21 +75,17 @@ impl Observe {
     /// Tells these counters, and this audit file if there is one.
     pub fn new(metrics: Arc<Metrics>, audit: Option<Audit>, now: Instant) -> Self {
         Self {
-            metrics,
             audit: RwLock::new(audit.map(Arc::new)),
-            lines: Throttle::new(Quota::per_minute(LINES), now),
+            budget: Budget::new(Arc::clone(&metrics), now),
+            metrics,
             limits: Throttle::new(Quota::per_minute(NonZeroU32::MIN), now),
-            suppressed: AtomicU64::new(0),
-            refusals: Throttle::new(Quota::per_minute(REFUSALS), now),
-            left_out: AtomicU64::new(0),
             peers: Remembered::default(),
             backends: Mutex::default(),
             astray: Mutex::default(),
             half_fit: Mutex::default(),
             seeking: Seeking::default(),
-            refusal_lines: Throttle::new(Quota::per_minute(LINES), now),
             ring: Refusals::default(),
-            misnamed: Mutex::default(),
+            misnamed: Misnamed::default(),
             health: Health::default(),
             fellows: super::fellows::Fellows::default(),
             used: Used::default(),
@@ -160,7 +152,7 @@ impl Observe {
         let next = audit.map(Arc::new);
         let old = std::mem::replace(&mut *self.audit.write().unwrap_or_else(PoisonError::into_inner), next);
         if let Some(old) = old {
-            self.tell_left_out(&old);
+            self.budget.tell_left_out(&old);
             old.finish();
         }
     }
@@ -181,7 +173,7 @@ impl Observe {
     /// Writes what waits for the disk, and ends.
     pub fn finish(&self) {
         if let Some(audit) = self.audit_log() {
-            self.tell_left_out(&audit);
+            self.budget.tell_left_out(&audit);
             audit.finish();
         }
     }
@@ -249,7 +241,7 @@ impl Observe {
             Event::Patched { pair, hosted, patch, place, stroke } => {
                 m.patched(flow, patch, *stroke);
                 // A stanza that is refused for it has a line of its own, which names the patch.
-                if !matches!(stroke, Stroke::Acted(Action::Deny)) && self.may_tell(meta) {
+                if !matches!(stroke, Stroke::Acted(Action::Deny)) && self.budget.may_tell(meta) {
                     tracing::info!(flow = %flow, pair = %pair.as_ref().map(shown).unwrap_or_default(), domain = %hosted,
                         peer = %peer_of(meta, around, pair.as_ref()), relay = %meta.id, patch = patch.as_str(), place = %place,
                         outcome = stroke.label(), "a stanza met a patch");
@@ -297,7 +289,7 @@ impl Observe {
             DialbackOutcome::Invalid => *role == Role::Authoritative,
             DialbackOutcome::Error | DialbackOutcome::Valid => false,
         };
-        if told && self.may_tell(meta) {
+        if told && self.budget.may_tell(meta) {
             tracing::info!(flow = %meta.flow, peer = %peer(meta, around), relay = %meta.id, role = role.label(),
                 facing = %facing, outcome = outcome.label(), "dialback refused");
         }
@@ -317,7 +309,7 @@ impl Observe {
             beside: beside.clone(),
             ..Record::of(around.channel.as_ref(), *reason)
         };
-        if self.may_tell(meta) {
+        if self.budget.may_tell(meta) {
             tracing::info!(flow = %flow, pair = %Shown(pair), peer = %peer(meta, around), relay = %meta.id,
                 method = method.label(), server = server.map(Method::label), rule = rule.as_str(),
                 tls = tls(record.tls), "pair admitted");
@@ -326,7 +318,7 @@ impl Observe {
     }
 
     fn told(&self, meta: &Meta, record: &Record, around: &Around, words: &'static str) {
-        if self.may_tell(meta) {
+        if self.budget.may_tell(meta) {
             tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
                 peer = %peer(meta, around), relay = %meta.id, reason = record.reason.label(),
                 detail = around.detail.as_ref().map(tracing::field::display),
@@ -344,25 +336,19 @@ impl Observe {
         }
     }
 
-    fn tell_left_out(&self, audit: &Audit) {
-        let records = self.left_out.swap(0, Ordering::Relaxed);
-        if records > 0 {
-            audit.left_out(records);
-        }
+    fn may_record(&self, network: Option<Network>) -> bool {
+        self.audit_log().is_some_and(|audit| self.budget.may_record(network, &audit))
     }
 
     pub(super) fn audit(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
         let Some(audit) = self.audit_log() else { return };
-        self.tell_left_out(&audit);
+        self.budget.tell_left_out(&audit);
         match serde_json::to_string(&Line::new(meta, event, record, around)) {
             Ok(line) => audit.record(line),
             Err(_) => self.metrics.audit_lost(1),
         }
     }
 }
-
-/// A name, what is wrong with its use, and the domain whose backend has used it.
-type Misuse = (Domain, Reason, Option<Domain>);
 
 /// A peer's own words as a value: without control characters, and not longer than a domain can be.
 pub fn capped(words: &str) -> String {
@@ -409,12 +395,6 @@ fn hosted(flow: Flow, pair: &Pair) -> &Domain {
 fn tls(version: Option<TlsVersion>) -> &'static str {
     version.map_or("none", TlsVersion::label)
 }
-
-/// Lines that one network can cause in a minute.
-const LINES: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
-
-/// Records of refusals that one network can cause in a minute.
-const REFUSALS: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
 
 /// Characters of a peer's word that are shown.
 const CAP: usize = 253;

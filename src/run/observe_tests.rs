@@ -405,7 +405,7 @@ async fn refusals_of_one_network_are_left_out_above_a_rate_and_counted() {
     let rejected =
         Event::Rejected { record: record(Reason::NotListed).into(), after: std::time::Duration::ZERO };
     let meta = meta();
-    for _ in 0..REFUSALS.get() + 50 {
+    for _ in 0..budget::RECORDS.get() + 50 {
         observe.note(&meta, &rejected);
     }
     // Another network, and what stood and ended, are not concerned.
@@ -415,7 +415,7 @@ async fn refusals_of_one_network_are_left_out_above_a_rate_and_counted() {
     observe.finish();
     let text = std::fs::read_to_string(&path).unwrap();
     let count = |word: &str| text.matches(&format!("\"event\":\"{word}\"")).count();
-    assert_eq!((count("rejected"), count("ended")), (usize::try_from(REFUSALS.get()).unwrap() + 1, 1));
+    assert_eq!((count("rejected"), count("ended")), (usize::try_from(budget::RECORDS.get()).unwrap() + 1, 1));
     assert!(text.contains("\"event\":\"left-out\",\"records\":50"), "{text}");
 }
 

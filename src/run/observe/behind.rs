@@ -72,7 +72,7 @@ pub(super) fn misfit(observe: &Observe, meta: &Meta, (hosted, reason): (&Domain,
         // Told once until a pair stands there.
         (observe.astray().insert(hosted.clone()), "no remote server is believed")
     } else {
-        let room = observe.has_room(meta.peer.map(|p| Network::of(p.ip())));
+        let room = observe.budget.has_room(meta.peer.map(|p| Network::of(p.ip())));
         let one = reason == Reason::ForeignAddress;
         (room, if one { "a client cannot log in" } else { "no client can log in" })
     };
@@ -87,7 +87,7 @@ pub(super) fn login(observe: &Observe, meta: &Meta, event: &Event, around: &Arou
     let Event::Login { hosted, mechanism, outcome, reason, .. } = event else { return };
     let mechanism = mechanism.map_or("other", Mechanism::label);
     observe.metrics.logged_in(hosted, mechanism, *outcome);
-    if observe.may_tell(meta) {
+    if observe.budget.may_tell(meta) {
         tracing::info!(flow = %meta.flow, domain = %hosted, peer = %peer(meta, around), relay = %meta.id, mechanism,
             outcome = outcome.label(), reason = reason.label(),
             detail = around.detail.as_ref().map(tracing::field::display), "login");

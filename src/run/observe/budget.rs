@@ -1,32 +1,65 @@
-//! How many lines a network may cause in the log: peers must not write it (LOG-05).
+//! How many lines and records a network may cause: peers must not write the log (LOG-05), nor fill the disk.
 
-use std::sync::atomic::Ordering;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use super::super::audit::Audit;
 use super::super::now;
 use super::super::registry::Meta;
-use super::Observe;
-use crate::limit::{Network, Throttle};
+use crate::limit::{Network, Quota, Throttle};
+use crate::metrics::Metrics;
 
-impl Observe {
+/// What each network has left, and what was left out for want of it.
+#[derive(Debug)]
+pub(super) struct Budget {
+    metrics: Arc<Metrics>,
+    lines: Throttle<Option<Network>>,
+    /// Lines about refusals have a budget of their own: nothing else may use it up.
+    refusal_lines: Throttle<Option<Network>>,
+    /// Lines that were left out, and are not told of yet.
+    suppressed: AtomicU64,
+    /// Records of refusals.
+    records: Throttle<Option<Network>>,
+    /// Records of refusals that the audit log does not hold, and does not tell of yet.
+    left_out: AtomicU64,
+}
+
+impl Budget {
+    /// All of it is left.
+    pub(super) fn new(metrics: Arc<Metrics>, now: Instant) -> Self {
+        Self {
+            metrics,
+            lines: Throttle::new(Quota::per_minute(LINES), now),
+            refusal_lines: Throttle::new(Quota::per_minute(LINES), now),
+            suppressed: AtomicU64::new(0),
+            records: Throttle::new(Quota::per_minute(RECORDS), now),
+            left_out: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether one more line about this relay is written.
     pub(super) fn may_tell(&self, meta: &Meta) -> bool {
-        self.may_tell_of(meta.peer.map(|p| Network::of(p.ip())))
-    }
-
-    pub(super) fn may_tell_of(&self, network: Option<Network>) -> bool {
         // What nobody listens to need not be counted against the network.
-        tracing::enabled!(tracing::Level::INFO) && self.has_room(network)
+        tracing::enabled!(tracing::Level::INFO) && self.has_room(meta.peer.map(|p| Network::of(p.ip())))
     }
 
+    /// Whether one more line about a refusal is written.
     pub(super) fn may_tell_refusal(&self, network: Option<Network>) -> bool {
         tracing::enabled!(tracing::Level::INFO) && self.is_within(&self.refusal_lines, network)
     }
 
+    /// Whether this network may cause one more line, whoever listens.
+    pub(super) fn has_room(&self, network: Option<Network>) -> bool {
+        self.is_within(&self.lines, network)
+    }
+
     /// Whether one more record of a refusal is written; one that is not is counted.
-    pub(super) fn may_record(&self, network: Option<Network>) -> bool {
-        let Some(audit) = self.audit_log() else { return false };
-        let admits = self.refusals.admits(&network, now());
+    pub(super) fn may_record(&self, network: Option<Network>, audit: &Audit) -> bool {
+        let admits = self.records.admits(&network, now());
         match admits {
-            true => self.tell_left_out(&audit),
+            true => self.tell_left_out(audit),
             false => {
                 self.left_out.fetch_add(1, Ordering::Relaxed);
             }
@@ -34,12 +67,16 @@ impl Observe {
         admits
     }
 
-    pub(super) fn has_room(&self, network: Option<Network>) -> bool {
-        self.is_within(&self.lines, network)
+    /// The audit log tells of the records that it does not hold.
+    pub(super) fn tell_left_out(&self, audit: &Audit) {
+        let records = self.left_out.swap(0, Ordering::Relaxed);
+        if records > 0 {
+            audit.left_out(records);
+        }
     }
 
-    pub(super) fn is_within(&self, budget: &Throttle<Option<Network>>, network: Option<Network>) -> bool {
-        if !budget.admits(&network, now()) {
+    fn is_within(&self, lines: &Throttle<Option<Network>>, network: Option<Network>) -> bool {
+        if !lines.admits(&network, now()) {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             self.metrics.log_left_out();
             return false;
@@ -51,3 +88,9 @@ impl Observe {
         true
     }
 }
+
+/// Lines that one network can cause in a minute.
+const LINES: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
+
+/// Records of refusals that one network can cause in a minute.
+pub(super) const RECORDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);

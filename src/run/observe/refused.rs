@@ -7,13 +7,13 @@ use super::super::registry::Meta;
 use super::super::told::{Around, Before};
 use super::super::{Failure, now};
 use super::line::{AtDoor, names, pair_of};
-use super::{Observe, address, peer_of, shown};
+use super::{Observe, address, capped, peer, peer_of, shown};
 use crate::jid::Domain;
 use crate::limit::Network;
 use crate::metrics::{Door, Limit};
 use crate::reason::{Class, Detail, Flow, Reason, Room};
 use crate::relay::Record;
-use crate::stream::Method;
+use crate::stream::{Method, Pair};
 
 impl Observe {
     /// A connection was ended at this door before a stream began.
@@ -41,7 +41,7 @@ impl Observe {
         if reason != Reason::AuditFull && self.may_record(Some(Network::of(peer.ip()))) {
             self.act(&AtDoor::new(door, peer, reason, around.detail.as_ref()));
         }
-        if self.may_tell_refusal(Some(Network::of(peer.ip()))) {
+        if self.budget.may_tell_refusal(Some(Network::of(peer.ip()))) {
             let remedy = remedy(reason, around.detail.as_ref());
             let detail = around.detail.as_ref();
             // For the operator to act on: only an address of ours should come there at all.
@@ -79,7 +79,7 @@ impl Observe {
             | Limit::Unproven => peer.map(|p| Network::of(p.ip()).around()),
             _ => None,
         };
-        if self.limits.admits(&(network, limit), now()) && self.may_tell_refusal(network) {
+        if self.limits.admits(&(network, limit), now()) && self.budget.may_tell_refusal(network) {
             let peer = peer.map_or_else(|| "none".to_owned(), |p| p.to_string());
             tracing::info!(%peer, limit = limit.label(), reason = reason.label(), key = reason.limit(),
                 "turned away; told once a minute for a network");
@@ -123,7 +123,8 @@ impl Observe {
         let (reason, detail) = (record.reason, around.detail.as_ref());
         let entry = entry(meta, what, record, around);
         // A name that a backend may not use has a line of its own, with the remedy.
-        if !reason.is(Class::Misnamed) && self.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
+        if !reason.is(Class::Misnamed) && self.budget.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip())))
+        {
             tracing::info!(flow = %meta.flow, pair = %pair_of(record).unwrap_or_default(),
                 peer = %peer_of(meta, around, record.pair.as_ref()), relay = %meta.id, reason = reason.label(),
                 cause = detail.map(|detail| detail.cause.label()), detail = detail.map(tracing::field::display),
@@ -133,6 +134,31 @@ impl Observe {
         self.keep(entry);
     }
 
+    /// DB-62: a backend uses a name that it may not use. The remedy is a line in the configuration; where the name is another
+    /// backend's there is a record, too.
+    pub(super) fn misnamed(
+        &self,
+        meta: &Meta,
+        name: &Domain,
+        reason: Reason,
+        via: Option<&Domain>,
+        around: &Around,
+    ) {
+        if !self.misnamed.is_due(name, reason, via, now()) {
+            return;
+        }
+        let (shown, backend) = (capped(name.as_str()), via.map_or("unknown", Domain::as_str));
+        if reason == Reason::OtherBackend {
+            tracing::error!(domain = %shown, %backend, peer = %peer(meta, around), relay = %meta.id, reason = reason.label(),
+                "ALARM: a backend speaks for a domain of another backend; nothing of it passes");
+            let pair = via.map(|via| Pair { sender: name.clone(), target: via.clone() });
+            self.audit(meta, "misnamed", &Record { pair, ..Record::of(None, reason) }, around);
+        } else {
+            tracing::warn!(domain = %shown, %backend, peer = %peer(meta, around), relay = %meta.id, reason = reason.label(),
+                "a backend uses a domain that is not configured, and nothing of it passes: add `- name: {shown}` under \
+                 `domains:`, with a certificate and the same backend");
+        }
+    }
     pub(super) fn keep(&self, refusal: RefusalRecord) {
         self.ring.add(RefusalRecord { time: jiff::Timestamp::now().to_string(), ..refusal });
     }

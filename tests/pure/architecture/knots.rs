@@ -18,7 +18,6 @@ const SCATTERED: &[(&str, usize)] = &[
     ("limit::Table", 4),
     ("policy::Policy", 5),
     ("policy::Reader", 7),
-    ("run::Observe", 5),
 ];
 
 /// So many files may hold the inherent methods of one type.
