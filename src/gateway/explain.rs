@@ -179,8 +179,12 @@ fn judged(
     asked: &Query,
 ) -> Result<Explanation, String> {
     match &asked.stanza {
-        Some(stanza) => policy.explain_stanza(question, stanza, sender, &fate),
-        None => Ok(policy.explain(question, &OfStanza { kind, payload: asked.payload.as_deref(), sender })),
+        Some(stanza) => Explanation::of_stanza(policy, question, stanza, sender, &fate),
+        None => Ok(Explanation::of(
+            policy,
+            question,
+            &OfStanza { kind, payload: asked.payload.as_deref(), sender },
+        )),
     }
 }
 

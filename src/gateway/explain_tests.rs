@@ -19,7 +19,7 @@ fn told(rule: &str, direction: Direction, stanza: &str) -> (String, Option<Strin
     let policy = policy::build(&input).0.unwrap();
     let identity = Identity::Certificate;
     let question = Federate { identity, tls: Tls::V13, ..Federate::of(&hosted, &remote, direction) };
-    let explanation = policy.explain_stanza(&question, stanza, None, &fate).unwrap();
+    let explanation = Explanation::of_stanza(&policy, &question, stanza, None, &fate).unwrap();
     (format!("{} {}", explanation.verdict, explanation.reason), explanation.leaves)
 }
 

@@ -63,12 +63,12 @@ pub struct Senders {
     /// What other nodes are to hear; none where there are none.
     untold: Option<Untold>,
     began: Instant,
-    tables: [Table; TABLES],
+    tables: [Shard; TABLES],
 }
 
 /// A part of all that is counted, by digest.
 #[derive(Debug)]
-struct Table {
+struct Shard {
     /// Times are in nanoseconds since the gateway began.
     counts: HashMap<u64, AtomicU64, BuildHasherDefault<Digested>>,
     /// How many may still come before those that count no longer are forgotten.
@@ -92,7 +92,7 @@ impl Senders {
         let tables = array::from_fn(|_| {
             let table = HashMap::builder().hasher(BuildHasherDefault::default());
             let counts = table.shared_collector(Arc::clone(&collector)).build();
-            Table { counts, room: AtomicIsize::new(SWEEP) }
+            Shard { counts, room: AtomicIsize::new(SWEEP) }
         });
         // What other nodes have counted before this one began has a time, too.
         let began = now.checked_sub(BEFORE).unwrap_or(now);
@@ -243,7 +243,7 @@ enum Counted {
 
 /// The tables, for the length of one question.
 struct Counting<'a> {
-    tables: &'a [Table; TABLES],
+    tables: &'a [Shard; TABLES],
     guard: LocalGuard<'a>,
     /// Has read the domain already.
     begun: SipHasher13,
@@ -346,7 +346,7 @@ impl Counting<'_> {
     }
 
     /// Not by the highest or the lowest bits: those place it within its table.
-    fn table(&self, digest: u64) -> Option<&Table> {
+    fn table(&self, digest: u64) -> Option<&Shard> {
         self.tables.get((digest >> 32) as usize % TABLES)
     }
 
@@ -372,7 +372,7 @@ impl Counting<'_> {
     }
 }
 
-impl Table {
+impl Shard {
     /// Makes room for one more. Whoever takes the last place sweeps, and nobody else meanwhile.
     fn sweep(&self, now: u64, guard: &LocalGuard<'_>) {
         if self.room.fetch_sub(1, Relaxed) != 1 {

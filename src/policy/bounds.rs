@@ -10,19 +10,19 @@ use super::read::Reader;
 
 /// `quarantine:` of a rule or of `defaults`; what it does not say is as `before`.
 pub(super) fn read(
-    reader: &mut Reader,
     spec: Option<&Placed<QuarantineSpec>>,
     before: &Quarantine,
+    reader: &mut Reader,
 ) -> Quarantine {
     let Some(spec) = spec.map(|spec| &spec.value) else { return before.clone() };
     let mut rate =
-        |word: &Option<Scalar>, before| word.as_ref().and_then(|word| often(reader, word)).unwrap_or(before);
+        |word: &Option<Scalar>, before| word.as_ref().and_then(|word| often(word, reader)).unwrap_or(before);
     let messages = rate(&spec.messages, before.messages);
     let subscriptions = rate(&spec.subscriptions, before.subscriptions);
     let other = rate(&spec.other, before.other);
     let text = match &spec.text {
         None => before.text.clone(),
-        Some(word) => said(reader, word),
+        Some(word) => said(word, reader),
     };
     let quiet_days = match &spec.quiet_days {
         None => before.quiet_days,
@@ -38,7 +38,7 @@ pub(super) fn read(
     Quarantine { messages, subscriptions, other, text, quiet_days }
 }
 
-fn often(reader: &mut Reader, word: &Scalar) -> Option<Often> {
+fn often(word: &Scalar, reader: &mut Reader) -> Option<Often> {
     let often = Often::read(&word.value);
     if often.is_none() {
         reader.error(
@@ -51,7 +51,7 @@ fn often(reader: &mut Reader, word: &Scalar) -> Option<Often> {
 }
 
 /// What senders read. XML of ours is written around it, so it must be legal there.
-fn said(reader: &mut Reader, word: &Scalar) -> Option<Arc<str>> {
+fn said(word: &Scalar, reader: &mut Reader) -> Option<Arc<str>> {
     let text = word.value.trim();
     let legal = text.chars().all(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'));
     if text.is_empty() || text.len() > LONGEST_TEXT || !legal {

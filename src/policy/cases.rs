@@ -168,7 +168,7 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
     let address = case.ip.as_ref().map(|word| reader.ip(word));
     let today = case.today.as_ref().map_or(Some(policy.today()), |word| reader.day(word));
     let kind = case.kind.as_ref().map(|word| reader.kind(word));
-    let type_ = case.r#type.as_ref().and_then(|word| type_of(reader, word, kind));
+    let type_ = case.r#type.as_ref().and_then(|word| type_of(word, kind, reader));
     let ways = [("inbound", Direction::Inbound), ("outbound", Direction::Outbound)];
     let told = case.direction.as_ref().and_then(|word| reader.choose(word, "the direction of a case", &ways));
     let federation = case.federation.as_ref().map(|word| {
@@ -230,7 +230,7 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
 }
 
 /// The type of a stanza of this kind; none of the two may be wrong.
-fn type_of(reader: &mut Reader, word: &Scalar, kind: Option<Option<StanzaKind>>) -> Option<StanzaType> {
+fn type_of(word: &Scalar, kind: Option<Option<StanzaKind>>, reader: &mut Reader) -> Option<StanzaType> {
     match kind {
         None => {
             reader.error(

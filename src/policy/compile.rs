@@ -110,7 +110,7 @@ impl Defaults {
     fn read(reader: &mut Reader, spec: Option<&Placed<DefaultsSpec>>) -> Self {
         let free = reader.defaults(spec);
         let bounds = spec.and_then(|spec| spec.value.quarantine.as_ref());
-        let quarantine = bounds::read(reader, bounds, &Quarantine::default());
+        let quarantine = bounds::read(bounds, &Quarantine::default(), reader);
         Self { held: Arc::new(free.within(quarantine.clone())), free: Arc::new(free), quarantine }
     }
 }
@@ -150,7 +150,7 @@ impl Building {
                 Arc::clone(&defaults.held)
             }
             (Some(Outcome::Quarantine), bounds) => {
-                Arc::new(terms.within(bounds::read(reader, bounds.as_ref(), &defaults.quarantine)))
+                Arc::new(terms.within(bounds::read(bounds.as_ref(), &defaults.quarantine, reader)))
             }
             (Some(Outcome::Allow), Some(bounds)) => {
                 reader.error(

@@ -188,33 +188,33 @@ impl From<Verdict> for ShadowWord {
     }
 }
 
-impl Policy {
-    /// Judges as the living gateway does, and tells how.
-    pub fn explain(&self, question: &Federate<'_>, stanza: &OfStanza<'_>) -> Explanation {
-        self.explained(question, stanza, None)
+impl Explanation {
+    /// This policy judges as that of the living gateway does, and tells how.
+    pub fn of(policy: &Policy, question: &Federate<'_>, stanza: &OfStanza<'_>) -> Self {
+        Self::explained(policy, question, stanza, None)
     }
 
     fn explained(
-        &self,
+        policy: &Policy,
         question: &Federate<'_>,
         stanza: &OfStanza<'_>,
         whole: Option<&Whole<'_>>,
-    ) -> Explanation {
+    ) -> Self {
         let &OfStanza { kind, payload, sender } = stanza;
-        let sender = sender.filter(|_| self.asks_of_senders(question));
+        let sender = sender.filter(|_| asks_of_senders(policy, question));
         let mut trail = Trail::default();
-        let of_pair = self.judge(&Question::Federate(*question), &mut trail);
-        let of_pair = match self.known.supposed(question) {
-            Some(face) => self.recall(of_pair, &face),
+        let of_pair = policy.judge(&Question::Federate(*question), &mut trail);
+        let of_pair = match policy.known.supposed(question) {
+            Some(face) => policy.recall(of_pair, &face),
             None => of_pair,
         };
-        let quarantine = self.quarantine_of(question, &of_pair);
-        let (verdict, leaves) = stanza.judged(self, of_pair, whole);
+        let quarantine = quarantine_of(policy, question, &of_pair);
+        let (verdict, leaves) = stanza.judged(policy, of_pair, whole);
         if verdict.reason == Reason::OnLists {
             trail.decided_after_all(&verdict);
         }
-        let via = self.way_out(question.hosted, question.remote);
-        Explanation {
+        let via = policy.way_out(question.hosted, question.remote);
+        Self {
             verdict: verdict.outcome.label(),
             reason: verdict.reason.label(),
             words: verdict.reason.words(),
@@ -225,7 +225,7 @@ impl Policy {
             remote: question.remote.to_string(),
             remote_ascii: question.remote.to_ascii().into_owned(),
             direction: question.direction.label(),
-            federation: self.federation(question.hosted).map(super::Federation::label),
+            federation: policy.federation(question.hosted).map(super::Federation::label),
             proof: match question.identity {
                 Identity::Unproven => "pending",
                 Identity::Absent => "none",
@@ -240,7 +240,7 @@ impl Policy {
                 ShownKey::Digest(key) => Some(key.to_string()),
                 ShownKey::Unknown | ShownKey::Pinned | ShownKey::Revoked => None,
             },
-            doubt: self.doubt_key(question).map(|detail| detail.to_string()),
+            doubt: policy.doubt_key(question).map(|detail| detail.to_string()),
             tls: match question.tls {
                 Tls::Unknown => "pending",
                 Tls::None => "none",
@@ -252,29 +252,29 @@ impl Policy {
             payload: payload.map(str::to_owned),
             sender: sender.map(str::to_owned),
             considered: trail.steps,
-            lists: self.listed(question.hosted, question.remote, sender).map(|listed| {
-                let open = stanza.sender.is_none() && verdict.is_allow() && self.asks_of_senders(question);
+            lists: policy.listed(question.hosted, question.remote, sender).map(|listed| {
+                let open = stanza.sender.is_none() && verdict.is_allow() && asks_of_senders(policy, question);
                 let more = if open { "; they may name single senders: ask with a whole address" } else { "" };
                 format!("{listed}{more}")
             }),
             nearest: (verdict.reason == Reason::NotListed)
-                .then(|| self.nearest(question.remote).map(|near| near.to_string()))
+                .then(|| policy.nearest(question.remote).map(|near| near.to_string()))
                 .flatten(),
-            shadow: self.shadow().map(|shadow| {
+            shadow: policy.shadow().map(|shadow| {
                 let of_pair = shadow.judge(&Question::Federate(*question), &mut ());
                 stanza.judged(shadow, of_pair, whole).0.into()
             }),
             quarantine,
-            memory: self.memory(question),
+            memory: memory(policy, question),
             via: via.as_ref().map(ToString::to_string),
             via_by: via.as_ref().map(|_| "rule"),
             leaves,
-            patches: match self.patches() {
-                Some(patches) => patches.looking_at(&self.of_patches(question), kind, payload),
+            patches: match policy.patches() {
+                Some(patches) => patches.looking_at(&of_patches(policy, question), kind, payload),
                 None => Vec::new(),
             },
             stanza: false,
-            digest: self.digest().to_owned(),
+            digest: policy.digest().to_owned(),
         }
     }
 
@@ -282,20 +282,20 @@ impl Policy {
     ///
     /// # Errors
     /// What is wrong with the stanza, in words.
-    pub fn explain_stanza(
-        &self,
+    pub fn of_stanza(
+        policy: &Policy,
         question: &Federate<'_>,
         stanza: &str,
         sender: Option<&str>,
         read: &dyn Fn(&Head, &Permit) -> StanzaFate,
-    ) -> Result<Explanation, String> {
-        let asked = self.of_patches(question);
+    ) -> Result<Self, String> {
+        let asked = of_patches(policy, question);
         let frame = stanza_of(stanza, asked.flow).map_err(|why| format!("the stanza {why}"))?;
         let head = frame.head();
         let of = OfStanza { kind: Some(kind_of(head)), payload: None, sender };
-        let mut explanation = self.explained(question, &of, Some(&Whole { head, read }));
+        let mut explanation = Self::explained(policy, question, &of, Some(&Whole { head, read }));
         explanation.stanza = true;
-        explanation.patches = self.patches().map_or_else(Vec::new, |patches| patches.met_by(head, &asked));
+        explanation.patches = policy.patches().map_or_else(Vec::new, |patches| patches.met_by(head, &asked));
         if explanation.is_allow() && explanation.patches.iter().any(PatchWord::denies) {
             let reason = Reason::Patched;
             explanation.verdict = Outcome::Deny.label();
@@ -304,51 +304,6 @@ impl Policy {
         Ok(explanation)
     }
 
-    /// The way of a stanza of that pair, as patches ask of it.
-    fn of_patches<'a>(&self, question: &Federate<'a>) -> PatchQuestion<'a> {
-        let flow = match question.direction {
-            Direction::Inbound => Flow::S2sIn,
-            Direction::Outbound => Flow::S2sOut,
-        };
-        PatchQuestion { flow, direction: question.direction, hosted: question.hosted, today: self.today }
-    }
-
-    /// Whether lists are asked who writes.
-    fn asks_of_senders(&self, question: &Federate<'_>) -> bool {
-        let outside = question.identity != Identity::Inside;
-        outside && question.direction == Direction::Inbound && self.asks_of_addresses()
-    }
-
-    /// What there is to say of quarantine, where the rule that decides is about it.
-    fn quarantine_of(&self, question: &Federate<'_>, verdict: &Verdict) -> Option<String> {
-        if let Some(bounds) = verdict.permit().as_ref().and_then(Permit::quarantine) {
-            return Some(bounds.to_string());
-        }
-        let held = match self.rules.list.iter().find(|rule| rule.name == verdict.rule) {
-            Some(rule) => rule.outcome == Outcome::Quarantine,
-            None => self.federation(question.hosted) == Some(super::Federation::Quarantine),
-        };
-        let party = question.remote.registrable();
-        let (approved, refused) = (&self.settled().approved, &self.settled().refused);
-        if held && verdict.is_allow() && approved.contains(&party) {
-            return Some(format!("{party} was approved"));
-        }
-        let said = verdict.reason == Reason::NotApproved && refused.contains(&party);
-        said.then(|| format!("{party} was refused"))
-    }
-}
-
-impl Policy {
-    /// What is remembered of the pair that is asked about, and what its rule makes of a change.
-    fn memory(&self, asked: &Federate<'_>) -> Option<String> {
-        let (identity, tls) = (Identity::Unproven, Tls::Unknown);
-        let verdict = self.judge(&Question::Federate(Federate { identity, tls, ..*asked }), &mut ());
-        let on_change = verdict.permit().map(|permit| permit.on_change()).unwrap_or_default();
-        self.known.told(asked, on_change)
-    }
-}
-
-impl Explanation {
     /// The same where routes lead to the remote domain through a proxy, unless its rule does.
     #[must_use]
     pub fn routed(mut self, proxy: Option<&Proxy>) -> Self {
@@ -362,6 +317,46 @@ impl Explanation {
     pub fn is_allow(&self) -> bool {
         self.verdict != Outcome::Deny.label()
     }
+}
+
+/// The way of a stanza of that pair, as patches ask of it.
+fn of_patches<'a>(policy: &Policy, question: &Federate<'a>) -> PatchQuestion<'a> {
+    let flow = match question.direction {
+        Direction::Inbound => Flow::S2sIn,
+        Direction::Outbound => Flow::S2sOut,
+    };
+    PatchQuestion { flow, direction: question.direction, hosted: question.hosted, today: policy.today }
+}
+
+/// Whether lists are asked who writes.
+fn asks_of_senders(policy: &Policy, question: &Federate<'_>) -> bool {
+    let outside = question.identity != Identity::Inside;
+    outside && question.direction == Direction::Inbound && policy.asks_of_addresses()
+}
+
+/// What there is to say of quarantine, where the rule that decides is about it.
+fn quarantine_of(policy: &Policy, question: &Federate<'_>, verdict: &Verdict) -> Option<String> {
+    if let Some(bounds) = verdict.permit().as_ref().and_then(Permit::quarantine) {
+        return Some(bounds.to_string());
+    }
+    let held = match policy.rules.list.iter().find(|rule| rule.name == verdict.rule) {
+        Some(rule) => rule.outcome == Outcome::Quarantine,
+        None => policy.federation(question.hosted) == Some(super::Federation::Quarantine),
+    };
+    let party = question.remote.registrable();
+    let (approved, refused) = (&policy.settled().approved, &policy.settled().refused);
+    if held && verdict.is_allow() && approved.contains(&party) {
+        return Some(format!("{party} was approved"));
+    }
+    let said = verdict.reason == Reason::NotApproved && refused.contains(&party);
+    said.then(|| format!("{party} was refused"))
+}
+/// What is remembered of the pair that is asked about, and what its rule makes of a change.
+fn memory(policy: &Policy, asked: &Federate<'_>) -> Option<String> {
+    let (identity, tls) = (Identity::Unproven, Tls::Unknown);
+    let verdict = policy.judge(&Question::Federate(Federate { identity, tls, ..*asked }), &mut ());
+    let on_change = verdict.permit().map(|permit| permit.on_change()).unwrap_or_default();
+    policy.known.told(asked, on_change)
 }
 
 impl fmt::Display for Explanation {

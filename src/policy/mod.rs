@@ -355,6 +355,25 @@ impl Policy {
         &self.bans
     }
 
+    /// The rule whose pattern looks most like this domain; none where nothing looks alike. A wildcard counts for its parent, too:
+    /// it does not stand for that domain itself (POL-02). And a domain counts for those above and below it, which it does not stand for
+    /// either: whoever lists a server may have meant its rooms.
+    ///
+    /// Among more than [`Search::MOST`] patterns those are compared that begin or end most like the domain.
+    pub fn nearest(&self, domain: &Domain) -> Option<Nearest> {
+        self.search_nearest(domain).nearest
+    }
+
+    /// Makes ready what [`Policy::nearest`] searches in, which of many rules takes a while: else who asks first waits for it.
+    pub fn prepare_nearest(&self) {
+        let _speller = self.rules.speller();
+    }
+
+    /// The same as [`Policy::nearest`], with what the search cost.
+    pub fn search_nearest(&self, domain: &Domain) -> Search {
+        self.rules.search_nearest(domain)
+    }
+
     fn with_federation(&self, index: usize, federation: Federation) -> Policy {
         let mut hosted = Vec::clone(&self.hosted);
         if let Some(entry) = hosted.get_mut(index) {

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::Policy;
+use super::Rules;
 use super::domains::{Index, Pattern};
 use super::finding::Place;
 use super::rules::RuleName;
@@ -134,27 +134,14 @@ impl Speller {
     }
 }
 
-impl Policy {
-    /// The rule whose pattern looks most like this domain; none where nothing looks alike. A wildcard counts for its parent, too:
-    /// it does not stand for that domain itself (POL-02). And a domain counts for those above and below it, which it does not stand for
-    /// either: whoever lists a server may have meant its rooms.
-    ///
-    /// Among more than [`Search::MOST`] patterns those are compared that begin or end most like the domain.
-    pub fn nearest(&self, domain: &Domain) -> Option<Nearest> {
-        self.search_nearest(domain).nearest
+impl Rules {
+    /// What is searched in, made when it is asked for first.
+    pub(super) fn speller(&self) -> &Speller {
+        self.near.get_or_init(|| Speller::of(&self.index))
     }
 
-    /// Makes ready what [`Policy::nearest`] searches in, which of many rules takes a while: else who asks first waits for it.
-    pub fn prepare_nearest(&self) {
-        let _speller = self.speller();
-    }
-
-    fn speller(&self) -> &Speller {
-        self.rules.near.get_or_init(|| Speller::of(&self.rules.index))
-    }
-
-    /// The same as [`Policy::nearest`], with what the search cost.
-    pub fn search_nearest(&self, domain: &Domain) -> Search {
+    /// The rule whose pattern looks most like this domain, with what the search cost.
+    pub(super) fn search_nearest(&self, domain: &Domain) -> Search {
         let speller = self.speller();
         let above = domain.parent().unwrap_or_default();
         let mut search = Search::default();
@@ -171,7 +158,7 @@ impl Policy {
             }
         }
         search.nearest = best.and_then(|(_, _, pattern, rule)| {
-            let rule = self.rules.list.get(rule)?;
+            let rule = self.list.get(rule)?;
             Some(Nearest { pattern: pattern.to_string(), rule: rule.name.clone(), place: rule.place.clone() })
         });
         search
@@ -183,7 +170,7 @@ impl Policy {
         let mut far = |name: &str| distance((name, letters(name)), of, spent);
         match &spelt.pattern {
             Pattern::Exact(other) => {
-                let lets_in = || self.rules.list.get(spelt.rule).is_some_and(|r| r.outcome != Outcome::Deny);
+                let lets_in = || self.list.get(spelt.rule).is_some_and(|r| r.outcome != Outcome::Deny);
                 let apart = apart(domain, other).filter(|_| lets_in());
                 far(domain.as_str()).into_iter().chain(apart).min()
             }

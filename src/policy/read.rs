@@ -81,7 +81,7 @@ impl Reader {
     pub(super) fn defaults(&mut self, spec: Option<&Placed<DefaultsSpec>>) -> Terms {
         let builtin = Terms::default();
         let Some(spec) = spec else { return builtin };
-        let egress = self.egress(spec.value.egress.as_ref()).map(Box::new);
+        let egress = egress::egress(spec.value.egress.as_ref(), self).map(Box::new);
         Terms {
             stanzas: Arc::new(StanzaRules { egress, ..StanzaRules::default() }),
             identities: self.default_identities(spec.value.identity.as_ref(), builtin.identities),
@@ -104,7 +104,7 @@ impl Reader {
         }
         let (identities, pins) = self.proofs(spec, defaults.identities);
         let egress = match &spec.egress {
-            Some(egress) => self.egress(Some(egress)).map(Box::new),
+            Some(spec) => egress::egress(Some(spec), self).map(Box::new),
             None => defaults.stanzas.egress.clone(),
         };
         Arc::new(Terms {

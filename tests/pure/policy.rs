@@ -722,7 +722,7 @@ fn explaining_names_every_rule_considered() {
         address: None,
         key: gatehouse::policy::ShownKey::Unknown,
     };
-    let told = policy.explain(&question, &OfStanza::default());
+    let told = Explanation::of(&policy, &question, &OfStanza::default());
     let steps: Vec<(&str, &str, u32)> =
         told.considered.iter().map(|step| (step.rule.as_str(), step.bearing, step.place.line)).collect();
     assert_eq!(
@@ -747,7 +747,7 @@ fn explaining_knows_the_senders_that_lists_name() {
         let (hosted, remote) = (domain("home.example"), domain(remote));
         let (tls, address, key) = (Tls::V13, None, gatehouse::policy::ShownKey::Unknown);
         let question = Federate { hosted: &hosted, remote: &remote, direction, identity, tls, address, key };
-        let told = policy.explain(&question, &OfStanza { sender, ..OfStanza::default() });
+        let told = Explanation::of(&policy, &question, &OfStanza { sender, ..OfStanza::default() });
         // What the gateway does with such a stanza.
         let permit = policy.judge(&Question::Federate(question), &mut ()).permit();
         let refused = permit.zip(sender).is_some_and(|(permit, sender)| {
@@ -1055,6 +1055,6 @@ fn cases_suppose_a_pinned_key_or_a_certain_one() {
         address: None,
         key: ShownKey::Digest(KeyDigest::new([7; 32])),
     };
-    let told = compiled.policy.explain(&question, &OfStanza::default()).to_string();
+    let told = Explanation::of(&compiled.policy, &question, &OfStanza::default()).to_string();
     assert!(told.contains("none of those that the rule pins: sha256:0707"), "{told}");
 }

@@ -86,7 +86,7 @@ fn tried<'a>(
         None => Domain::parse("case.invalid").ok(),
     };
     let today = case.today.as_ref().map_or(Some(today), |word| reader.day(word));
-    let frame = case.stanza.as_ref().and_then(|word| read(reader, word, flow?));
+    let frame = case.stanza.as_ref().and_then(|word| read(word, flow?, reader));
     if !reader.findings.is_empty() {
         return None;
     }
@@ -101,7 +101,7 @@ fn tried<'a>(
 }
 
 /// The stanza, read as strictly as on a stream.
-fn read(reader: &mut Reader, word: &Scalar, flow: Flow) -> Option<Frame> {
+fn read(word: &Scalar, flow: Flow, reader: &mut Reader) -> Option<Frame> {
     match stanza_of(&word.value, flow) {
         Ok(frame) => Some(frame),
         Err(why) => {

@@ -15,9 +15,6 @@ const KNOTS: &[&[&str]] = &[];
 /// is given.
 const SCATTERED: &[(&str, usize)] = &[
     ("config::Words", 11),
-    ("limit::Table", 4),
-    ("policy::Policy", 5),
-    ("policy::Reader", 7),
 ];
 
 /// So many files may hold the inherent methods of one type.

@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 use gatehouse::config;
 use gatehouse::jid::Domain;
 use gatehouse::policy::{
-    Arrive, Day, Federate, Federation, Finding, HostedSource, Identity, KeyDigest, OfStanza, Place, Policy,
-    PolicyFile, Question, ShownKey, Source, Sources, StanzaKind, Tls, build, compile, stand_alone,
+    Arrive, Day, Explanation, Federate, Federation, Finding, HostedSource, Identity, KeyDigest, OfStanza,
+    Place, Policy, PolicyFile, Question, ShownKey, Source, Sources, StanzaKind, Tls, build, compile,
+    stand_alone,
 };
 use gatehouse::reason::{Direction, Flow, Reason};
 
@@ -163,7 +164,7 @@ fn judgement(policy: &Policy, question: &Federate<'_>, turn: usize) {
     }
     let kind = StanzaKind::ALL.get(turn % (StanzaKind::ALL.len() + 1)).copied();
     let payload = turn.is_multiple_of(3).then_some("jabber:iq:register");
-    let explained = policy.explain(question, &OfStanza { kind, payload, sender: None });
+    let explained = Explanation::of(policy, question, &OfStanza { kind, payload, sender: None });
     let narrowed = verdict.clone().for_stanza(kind, payload);
     assert_eq!((explained.verdict, explained.reason), (narrowed.outcome.label(), narrowed.reason.label()));
     assert_eq!(explained.rule, narrowed.rule.as_str());
