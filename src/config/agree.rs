@@ -8,7 +8,7 @@ use super::spec;
 use super::words::Words;
 
 /// Limits that are each in range and still contradict one another.
-pub(super) fn agree(words: &mut Words, spec: &spec::FileSpec, limits: &Limits, timeouts: &Timeouts) {
+pub(super) fn agree(spec: &spec::FileSpec, limits: &Limits, timeouts: &Timeouts, words: &mut Words) {
     if let Some(at) = &spec.limits {
         if limits.preauth_element > limits.preauth_total {
             words.error(
@@ -53,10 +53,10 @@ pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// Addresses that would lead the gateway to itself.
 pub(super) fn no_loops(
-    words: &mut Words,
     spec: &spec::FileSpec,
     listeners: &[Listener],
     (admin, steering): (Option<SocketAddr>, Option<&Steering>),
+    words: &mut Words,
 ) {
     let backends =
         spec.domains.iter().flat_map(|list| &list.value).filter_map(|domain| domain.value.backend.as_ref());
@@ -89,7 +89,7 @@ pub(super) fn no_loops(
 }
 
 /// Addresses that two parts of the gateway would listen at.
-pub(super) fn apart(words: &mut Words, spec: &spec::FileSpec, listeners: &[Listener]) {
+pub(super) fn apart(spec: &spec::FileSpec, listeners: &[Listener], words: &mut Words) {
     let admin = spec.admin.as_ref().and_then(|at| at.value.http.as_ref());
     let steering = spec.steering.as_ref().and_then(|at| at.value.listen.as_ref());
     let admin = admin.and_then(|word| Some((word, words.told_socket(word, None)?)));

@@ -29,7 +29,7 @@ pub(super) fn assemble(
     let mut words = Words::new(file, outside);
     let mut others: Vec<Part<'_, '_>> =
         included.iter().map(|(file, spec)| (Words::new(file, outside), spec)).collect();
-    others.iter_mut().for_each(|(words, spec)| only_lists(words, spec));
+    others.iter_mut().for_each(|(words, spec)| only_lists(spec, words));
     match &spec.version {
         Some(word) if word.value == "v1" => {}
         Some(word) => {
@@ -37,41 +37,41 @@ pub(super) fn assemble(
         }
         None => words.whole("`version` is missing", "begin the file with `version: v1`"),
     }
-    let threads = spec.threads.as_ref().and_then(|word| threads(&mut words, word));
-    let listeners = listeners(&mut words, spec, &mut others);
-    let domains = domains(&mut words, spec, &mut others);
+    let threads = spec.threads.as_ref().and_then(|word| threads(word, &mut words));
+    let listeners = listeners(spec, &mut others, &mut words);
+    let domains = domains(spec, &mut others, &mut words);
     let default_domain =
-        spec.default_domain.as_ref().and_then(|word| default_domain(&mut words, word, &domains));
-    clients::defaults(&mut words, &listeners, &domains);
-    let retired_domains = retired_domains(&mut words, spec, &domains);
+        spec.default_domain.as_ref().and_then(|word| default_domain(word, &domains, &mut words));
+    clients::defaults(&listeners, &domains, &mut words);
+    let retired_domains = retired_domains(spec, &domains, &mut words);
     let own_addresses = spec.own_addresses.iter().flat_map(|list| &list.value);
     let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();
     let explain_to_users = words.on(spec.explain_to_users.as_ref(), true);
     let state = spec.state.as_ref().map(|word| (word, words.path(word)));
     let state = state.and_then(|(word, path)| (!word.value.is_empty()).then_some(path));
-    let lists = super::listed::lists(&mut words, spec, state.as_deref());
+    let lists = super::listed::lists(spec, state.as_deref(), &mut words);
     let bidi = words.on(spec.bidi.as_ref(), true);
-    let dscp = spec.dscp.as_ref().and_then(|word| dscp(&mut words, word));
-    let patches = super::hosting::files_once(&mut words, spec.patches.as_ref());
-    let secrets = secrets(&mut words, spec);
-    let cluster = super::cluster::cluster(&mut words, spec, &secrets);
-    let trust = trust(&mut words, spec);
-    let dns = dns(&mut words, spec, &domains);
-    let steering = spec.steering.as_ref().and_then(|at| steering(&mut words, at, &listeners, &domains));
-    let admin = super::watching::admin(&mut words, spec);
-    let limits = Limits::read(&mut words, spec.limits.as_ref());
-    super::limits::deliverable(&mut words, spec.limits.as_ref(), &limits);
-    let timeouts = Timeouts::read(&mut words, spec.timeouts.as_ref());
-    agree(&mut words, spec, &limits, &timeouts);
-    clients::agree(&mut words, spec, &listeners, &domains);
+    let dscp = spec.dscp.as_ref().and_then(|word| dscp(word, &mut words));
+    let patches = super::hosting::files_once(spec.patches.as_ref(), &mut words);
+    let secrets = secrets(spec, &mut words);
+    let cluster = super::cluster::cluster(spec, &secrets, &mut words);
+    let trust = trust(spec, &mut words);
+    let dns = dns(spec, &domains, &mut words);
+    let steering = spec.steering.as_ref().and_then(|at| steering(at, &listeners, &domains, &mut words));
+    let admin = super::watching::admin(spec, &mut words);
+    let limits = Limits::read(spec.limits.as_ref(), &mut words);
+    super::limits::deliverable(spec.limits.as_ref(), &limits, &mut words);
+    let timeouts = Timeouts::read(spec.timeouts.as_ref(), &mut words);
+    agree(spec, &limits, &timeouts, &mut words);
+    clients::agree(spec, &listeners, &domains, &mut words);
     let doors = (admin.http.as_ref().and_then(Http::address), steering.as_ref());
-    no_loops(&mut words, spec, &listeners, doors);
-    apart(&mut words, spec, &listeners);
+    no_loops(spec, &listeners, doors, &mut words);
+    apart(spec, &listeners, &mut words);
     for (words, spec) in &mut others {
-        no_loops(words, spec, &listeners, doors);
+        no_loops(spec, &listeners, doors, words);
     }
-    let log = log(&mut words, spec);
-    let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
+    let log = log(spec, &mut words);
+    let audit = spec.audit.as_ref().and_then(|at| audit(at, &mut words));
     let mut beside: Vec<PathBuf> = included.iter().map(|(file, _)| PathBuf::from(file)).collect();
     for (more, _) in others {
         beside.extend(more.folders);
@@ -104,13 +104,13 @@ pub(super) fn assemble(
         audit,
         state,
     };
-    backends::told_apart(&mut words, &settings);
-    backends::let_in(&mut words, &settings);
-    backends::agree_on_connections(&mut words, &settings);
+    backends::told_apart(&settings, &mut words);
+    backends::let_in(&settings, &mut words);
+    backends::agree_on_connections(&settings, &mut words);
     (settings, words.findings)
 }
 
-fn threads(words: &mut Words, word: &Scalar) -> Option<usize> {
+fn threads(word: &Scalar, words: &mut Words) -> Option<usize> {
     let found = word.value.parse().ok().filter(|count| (1..=1024).contains(count));
     if found.is_none() {
         words.error(
@@ -122,7 +122,7 @@ fn threads(words: &mut Words, word: &Scalar) -> Option<usize> {
     found
 }
 
-fn dscp(words: &mut Words, word: &Scalar) -> Option<u8> {
+fn dscp(word: &Scalar, words: &mut Words) -> Option<u8> {
     let found = word.value.parse().ok().filter(|mark| *mark < 64);
     if found.is_none() {
         words.error(
@@ -134,7 +134,7 @@ fn dscp(words: &mut Words, word: &Scalar) -> Option<u8> {
     found
 }
 
-fn default_domain(words: &mut Words, word: &Scalar, domains: &[HostedDomain]) -> Option<Domain> {
+fn default_domain(word: &Scalar, domains: &[HostedDomain], words: &mut Words) -> Option<Domain> {
     let domain = words.domain(word)?;
     if !domains.iter().any(|hosted| hosted.name == domain) {
         words.error(word, format!("{domain} is not one of `domains`"), "name a domain that is served here");
@@ -143,7 +143,7 @@ fn default_domain(words: &mut Words, word: &Scalar, domains: &[HostedDomain]) ->
     Some(domain)
 }
 
-fn retired_domains(words: &mut Words, spec: &spec::FileSpec, domains: &[HostedDomain]) -> Vec<Domain> {
+fn retired_domains(spec: &spec::FileSpec, domains: &[HostedDomain], words: &mut Words) -> Vec<Domain> {
     let mut found = Vec::new();
     for word in spec.retired_domains.iter().flat_map(|list| &list.value) {
         let Some(domain) = words.domain(word) else { continue };
@@ -156,7 +156,7 @@ fn retired_domains(words: &mut Words, spec: &spec::FileSpec, domains: &[HostedDo
     found
 }
 
-fn secrets(words: &mut Words, spec: &spec::FileSpec) -> Secrets {
+fn secrets(spec: &spec::FileSpec, words: &mut Words) -> Secrets {
     let Some(at) = spec.dialback.as_ref().and_then(|at| at.value.secrets.as_ref()) else {
         return Secrets::default();
     };
@@ -172,7 +172,7 @@ fn secrets(words: &mut Words, spec: &spec::FileSpec) -> Secrets {
     Secrets { world, inside }
 }
 
-fn trust(words: &mut Words, spec: &spec::FileSpec) -> TrustFiles {
+fn trust(spec: &spec::FileSpec, words: &mut Words) -> TrustFiles {
     let Some(at) = &spec.trust else {
         return TrustFiles {
             roots: Roots::System,
@@ -226,7 +226,7 @@ fn trust(words: &mut Words, spec: &spec::FileSpec) -> TrustFiles {
     TrustFiles { roots, crls, unknown_revocation, peers }
 }
 
-fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns {
+fn dns(spec: &spec::FileSpec, hosted: &[HostedDomain], words: &mut Words) -> Dns {
     let Some(at) = &spec.dns else { return Dns::default() };
     let servers = words
         .named("servers", at.value.servers.as_ref())
@@ -235,7 +235,7 @@ fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns
         .collect();
     let mut routes: Vec<super::ways::Stands<'_>> = Vec::new();
     for spec in at.value.routes.iter().flat_map(|list| &list.value) {
-        let Some(route) = route(words, spec) else { continue };
+        let Some(route) = route(spec, words) else { continue };
         if routes.iter().any(|(other, _)| other.domain == route.domain) {
             words.error(
                 spec,
@@ -249,7 +249,7 @@ fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns
             routes.push((route, spec));
         }
     }
-    super::ways::look(words, &routes, hosted);
+    super::ways::look(&routes, hosted, words);
     let routes = routes.into_iter().map(|(route, _)| route).collect();
     let allow_networks =
         at.value.allow_networks.as_ref().map_or_else(Vec::new, |list| words.own_networks(list));
@@ -280,16 +280,16 @@ fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns
     Dns { servers, routes, dnssec, allow_networks }
 }
 
-fn route(words: &mut Words, at: &Placed<spec::RouteSpec>) -> Option<Route> {
+fn route(at: &Placed<spec::RouteSpec>, words: &mut Words) -> Option<Route> {
     let domain =
-        words.needed(at, &at.value.domain, "domain", "partner.example").and_then(|word| whom(words, word));
-    let via = at.value.via.as_ref().map(|word| proxy(words, word));
+        words.needed(at, &at.value.domain, "domain", "partner.example").and_then(|word| whom(word, words));
+    let via = at.value.via.as_ref().map(|word| proxy(word, words));
     // Only a proxy may take the place of a target.
     let found = match (&at.value.target, &via) {
         (None, Some(_)) => None,
         (named, _) => {
             let named = words.needed(at, named, "target", "\"192.0.2.9:5269\"");
-            Some(named.and_then(|word| target(words, word)))
+            Some(named.and_then(|word| target(word, words)))
         }
     };
     let ways = [("starttls", RouteTls::Starttls), ("direct", RouteTls::Direct), ("none", RouteTls::None)];
@@ -319,7 +319,7 @@ fn route(words: &mut Words, at: &Placed<spec::RouteSpec>) -> Option<Route> {
     Some(Route { domain: domain?, target, via, tls: tls? })
 }
 
-fn whom(words: &mut Words, word: &Scalar) -> Option<Whom> {
+fn whom(word: &Scalar, words: &mut Words) -> Option<Whom> {
     match Whom::parse(&word.value) {
         Ok(whom) => Some(whom),
         Err(error) => {
@@ -330,7 +330,7 @@ fn whom(words: &mut Words, word: &Scalar) -> Option<Whom> {
     }
 }
 
-fn proxy(words: &mut Words, word: &Scalar) -> Option<Proxy> {
+fn proxy(word: &Scalar, words: &mut Words) -> Option<Proxy> {
     let text = words.filled_or_told(word)?;
     match Proxy::parse(&text) {
         Ok(proxy) => Some(proxy),
@@ -342,7 +342,7 @@ fn proxy(words: &mut Words, word: &Scalar) -> Option<Proxy> {
     }
 }
 
-fn target(words: &mut Words, word: &Scalar) -> Option<WrittenTarget> {
+fn target(word: &Scalar, words: &mut Words) -> Option<WrittenTarget> {
     if let Ok(address) = word.value.parse::<SocketAddr>()
         && address.port() != 0
     {
@@ -363,10 +363,10 @@ fn target(words: &mut Words, word: &Scalar) -> Option<WrittenTarget> {
 }
 
 fn steering(
-    words: &mut Words,
     at: &Placed<spec::SteeringSpec>,
     listeners: &[Listener],
     domains: &[HostedDomain],
+    words: &mut Words,
 ) -> Option<Steering> {
     let listen_word = words.needed(at, &at.value.listen, "listen", "\"10.0.0.1:53\"");
     let listen = listen_word.and_then(|word| words.socket(word, Some(53)));
@@ -384,7 +384,7 @@ fn steering(
         Some(word) => words.choose(word, "an answer for hosted names", &answers),
         None => Some(HostedAnswer::Refuse),
     };
-    let never = never(words, at.value.never.as_ref(), domains);
+    let never = never(at.value.never.as_ref(), domains, words);
     let inside = |address: IpAddr| {
         listeners
             .iter()
@@ -407,7 +407,7 @@ fn steering(
 }
 
 /// The names that steering denies. With one that is served here, or above it, the backend could not find itself.
-fn never(words: &mut Words, list: Option<&spec::Scalars>, domains: &[HostedDomain]) -> Vec<Domain> {
+fn never(list: Option<&spec::Scalars>, domains: &[HostedDomain], words: &mut Words) -> Vec<Domain> {
     let mut never = Vec::new();
     for word in list.into_iter().flat_map(|list| &list.value) {
         let Some(name) = words.domain(word) else { continue };
@@ -421,7 +421,7 @@ fn never(words: &mut Words, list: Option<&spec::Scalars>, domains: &[HostedDomai
     never
 }
 
-fn audit(words: &mut Words, at: &Placed<spec::AuditSpec>) -> Option<Audit> {
+fn audit(at: &Placed<spec::AuditSpec>, words: &mut Words) -> Option<Audit> {
     let answers = [("go-on", OnFull::GoOn), ("refuse", OnFull::Refuse)];
     let on_full =
         at.value.on_full.as_ref().and_then(|word| words.choose(word, "what to do on a full disk", &answers));
@@ -440,7 +440,7 @@ fn audit(words: &mut Words, at: &Placed<spec::AuditSpec>) -> Option<Audit> {
     Some(Audit { file: words.path(file), on_full: on_full.unwrap_or(OnFull::GoOn), rotate_at })
 }
 
-fn log(words: &mut Words, spec: &spec::FileSpec) -> Log {
+fn log(spec: &spec::FileSpec, words: &mut Words) -> Log {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
     let levels: Vec<(&str, LogLevel)> = levels.iter().map(|level| (level.label(), *level)).collect();

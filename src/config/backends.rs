@@ -12,16 +12,16 @@ use crate::policy::{Federation, Finding, Placed, Scalar};
 
 /// Reads `backend:` of a domain.
 pub(super) fn read(
-    words: &mut Words,
     at: &Placed<spec::BackendSpec>,
     federation: Option<Federation>,
+    words: &mut Words,
 ) -> Option<Backend> {
     let c2s = words.targets(at.value.c2s.as_ref());
     let s2s = words.targets(at.value.s2s.as_ref());
     let addresses = (words.addresses(&c2s), words.addresses(&s2s));
     let named = WrittenTargets { c2s: WrittenTargets::those(c2s), s2s: WrittenTargets::those(s2s) };
     let (c2s, s2s) = addresses;
-    has_an_address(words, at, federation);
+    has_an_address(at, federation, words);
     let versions = [("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
     let proxy = match &at.value.proxy_protocol {
         Some(word) => words.choose(word, "a version of the PROXY header", &versions)?,
@@ -40,7 +40,7 @@ pub(super) fn read(
         Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
         None => DialbackKeys::ByAddress,
     };
-    let features = clients::features(words, at.value.features.as_ref());
+    let features = clients::features(at.value.features.as_ref(), words);
     let from = match &at.value.from {
         Some(list) if dialback_keys == DialbackKeys::Verify => {
             let remedy = "remove `from`: a server that is asked back may call from anywhere inside";
@@ -50,15 +50,15 @@ pub(super) fn read(
         Some(list) => words.own_networks(list),
         None => Vec::new(),
     };
-    let dialback_timeout = dialback_timeout(words, at.value.dialback_timeout.as_ref());
+    let dialback_timeout = dialback_timeout(at.value.dialback_timeout.as_ref(), words);
     let multiplex = match &at.value.multiplex {
         Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
         None => true,
     };
-    let check = check(words, at.value.check.as_ref());
-    let mechanisms = clients::mechanisms(words, at.value.mechanisms.as_ref());
+    let check = check(at.value.check.as_ref(), words);
+    let mechanisms = clients::mechanisms(at.value.mechanisms.as_ref(), words);
     if let Some(word) = &at.value.channel_binding {
-        clients::channel_binding(words, word);
+        clients::channel_binding(word, words);
     }
     let register = match &at.value.register {
         Some(word) => {
@@ -67,8 +67,8 @@ pub(super) fn read(
         None => false,
     };
     let server = at.value.server.as_ref().and_then(|word| known(&word.value));
-    let takes = takes(words, &at.value)?;
-    let connections = connections(words, at.value.connections.as_ref());
+    let takes = takes(&at.value, words)?;
+    let connections = connections(at.value.connections.as_ref(), words);
     let rfc7622 = match &at.value.rfc7622 {
         Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
         None => false,
@@ -95,7 +95,7 @@ pub(super) fn read(
 }
 
 /// Whether there is a server behind for what the domain does.
-fn has_an_address(words: &mut Words, at: &Placed<spec::BackendSpec>, federation: Option<Federation>) {
+fn has_an_address(at: &Placed<spec::BackendSpec>, federation: Option<Federation>, words: &mut Words) {
     let written = |list: &Option<spec::Scalars>| list.as_ref().is_some_and(|list| !list.value.is_empty());
     if !written(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
         words.error(
@@ -112,7 +112,7 @@ fn has_an_address(words: &mut Words, at: &Placed<spec::BackendSpec>, federation:
     }
 }
 
-fn dialback_timeout(words: &mut Words, word: Option<&Scalar>) -> Duration {
+fn dialback_timeout(word: Option<&Scalar>, words: &mut Words) -> Duration {
     let Some(word) = word else { return TIMER };
     match limits::duration(&word.value) {
         Ok(time) if TIMERS.contains(&time) => return time,
@@ -123,7 +123,7 @@ fn dialback_timeout(words: &mut Words, word: Option<&Scalar>) -> Duration {
 }
 
 /// How often it is looked whether the server is there; none: it is not.
-fn check(words: &mut Words, word: Option<&Scalar>) -> Option<Duration> {
+fn check(word: Option<&Scalar>, words: &mut Words) -> Option<Duration> {
     let Some(word) = word else { return Some(CHECK) };
     if word.value == "off" {
         return None;
@@ -136,7 +136,7 @@ fn check(words: &mut Words, word: Option<&Scalar>) -> Option<Duration> {
     None
 }
 
-fn connections(words: &mut Words, word: Option<&Scalar>) -> u32 {
+fn connections(word: Option<&Scalar>, words: &mut Words) -> u32 {
     let Some(word) = word else { return STREAMS_USUAL };
     match word.value.parse() {
         Ok(number) if STREAMS.contains(&number) => number,
@@ -149,7 +149,7 @@ fn connections(words: &mut Words, word: Option<&Scalar>) -> u32 {
 }
 
 /// XML-18: what its server takes, by its name and by what the operator says.
-fn takes(words: &mut Words, spec: &spec::BackendSpec) -> Option<Takes> {
+fn takes(spec: &spec::BackendSpec, words: &mut Words) -> Option<Takes> {
     let known = match &spec.server {
         Some(word) => words.choose(word, "a server that is known here", SERVERS)?,
         None => Takes::default(),
@@ -161,12 +161,12 @@ fn takes(words: &mut Words, spec: &spec::BackendSpec) -> Option<Takes> {
     }
     let stanza = limits.stanza.as_ref().or(spec.stanza.as_ref());
     let stanza =
-        amount(words, "stanza", stanza, crate::policy::octets, SMALLEST_STANZA, "10000B, like 64KiB");
-    let attrs = amount(words, "attrs", limits.attrs.as_ref(), number, SMALLEST_ATTRS, "16");
-    let nodes = amount(words, "nodes", limits.nodes.as_ref(), number, SMALLEST_NODES, "256");
+        amount("stanza", stanza, crate::policy::octets, SMALLEST_STANZA, "10000B, like 64KiB", words);
+    let attrs = amount("attrs", limits.attrs.as_ref(), number, SMALLEST_ATTRS, "16", words);
+    let nodes = amount("nodes", limits.nodes.as_ref(), number, SMALLEST_NODES, "256", words);
     let value = limits.attr_value.as_ref();
     let attr_value =
-        amount(words, "attr-value", value, crate::policy::octets, SMALLEST_VALUE, "3072B, like 10KiB");
+        amount("attr-value", value, crate::policy::octets, SMALLEST_VALUE, "3072B, like 10KiB", words);
     Some(Takes {
         stanza: stanza.or(known.stanza),
         attrs: attrs.or(known.attrs),
@@ -181,12 +181,12 @@ fn number(text: &str) -> Result<u64, String> {
 
 /// A number that is no less than a server must take.
 fn amount(
-    words: &mut Words,
     key: &str,
     word: Option<&Scalar>,
     read: fn(&str) -> Result<u64, String>,
     least: u64,
     remedy: &str,
+    words: &mut Words,
 ) -> Option<u64> {
     let word = word?;
     match read(&word.value) {
@@ -222,7 +222,7 @@ const fn octets(octets: u64) -> Takes {
 }
 
 /// DB-62: a server that is believed by its address alone must have one that no other server has.
-pub(super) fn told_apart(words: &mut Words, settings: &Settings) {
+pub(super) fn told_apart(settings: &Settings, words: &mut Words) {
     for domain in settings.domains.iter().filter(|d| d.backend.dialback_keys == DialbackKeys::ByAddress) {
         let callers = settings.callers(domain);
         let double = settings.domains.iter().find(|other| {
@@ -245,7 +245,7 @@ pub(super) fn told_apart(words: &mut Words, settings: &Settings) {
 }
 
 /// Domains of one server have its streams together.
-pub(super) fn agree_on_connections(words: &mut Words, settings: &Settings) {
+pub(super) fn agree_on_connections(settings: &Settings, words: &mut Words) {
     for (at, domain) in settings.domains.iter().enumerate() {
         let shares = |other: &&HostedDomain| {
             other.backend.s2s.iter().any(|address| domain.backend.s2s.contains(address))
@@ -266,7 +266,7 @@ pub(super) fn agree_on_connections(words: &mut Words, settings: &Settings) {
 }
 
 /// ACC-02, DB-62: a server that calls from where no inside listener takes anybody would never be heard.
-pub(super) fn let_in(words: &mut Words, settings: &Settings) {
+pub(super) fn let_in(settings: &Settings, words: &mut Words) {
     let inside: Vec<&ipnet::IpNet> = settings
         .listeners
         .iter()

@@ -12,7 +12,7 @@ use crate::stream::client::certified::{CertificateName, CertificateTerms, Demand
 use crate::stream::client::features::may_be_let_pass;
 
 /// The mechanisms that clients may use (C2S-05).
-pub(super) fn mechanisms(words: &mut Words, list: Option<&spec::Scalars>) -> BTreeSet<Mechanism> {
+pub(super) fn mechanisms(list: Option<&spec::Scalars>, words: &mut Words) -> BTreeSet<Mechanism> {
     let Some(list) = list else { return Mechanism::DEFAULT.iter().copied().collect() };
     if list.value.is_empty() {
         words.error(list, "without a mechanism nobody can log in", "remove the key, or name a mechanism");
@@ -43,7 +43,7 @@ pub(super) fn mechanisms(words: &mut Words, list: Option<&spec::Scalars>) -> BTr
 }
 
 /// Features that pass beside the usual ones (C2S-03).
-pub(super) fn features(words: &mut Words, list: Option<&spec::Scalars>) -> BTreeSet<String> {
+pub(super) fn features(list: Option<&spec::Scalars>, words: &mut Words) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for word in list.iter().flat_map(|list| &list.value) {
         match may_be_let_pass(&word.value) {
@@ -61,7 +61,7 @@ pub(super) fn features(words: &mut Words, list: Option<&spec::Scalars>) -> BTree
 }
 
 /// What clients must show beside their password (C2S-15).
-pub(super) fn shown(words: &mut Words, at: &Placed<spec::ClientsSpec>, takes_clients: bool) -> ClientProof {
+pub(super) fn shown(at: &Placed<spec::ClientsSpec>, takes_clients: bool, words: &mut Words) -> ClientProof {
     let spec::ClientsSpec { certificate, roots, crls, r#match } = &at.value;
     let demands = [Demand::Off, Demand::Request, Demand::Require].map(|demand| (demand.label(), demand));
     let demand = certificate
@@ -103,7 +103,7 @@ pub(super) fn shown(words: &mut Words, at: &Placed<spec::ClientsSpec>, takes_cli
 }
 
 /// CB-01 knows `none` and `forward`.
-pub(super) fn channel_binding(words: &mut Words, word: &Scalar) {
+pub(super) fn channel_binding(word: &Scalar, words: &mut Words) {
     match word.value.as_str() {
         "none" => {}
         "forward" => words.error(
@@ -120,7 +120,7 @@ pub(super) fn channel_binding(words: &mut Words, word: &Scalar) {
 }
 
 /// The domain whose certificate a listener shows to who names no server (TLS-16). With STARTTLS the stream names one.
-pub(super) fn default(words: &mut Words, at: &Placed<spec::ListenSpec>, direct: bool) -> Option<Domain> {
+pub(super) fn default(at: &Placed<spec::ListenSpec>, direct: bool, words: &mut Words) -> Option<Domain> {
     let word = at.value.default.as_ref()?;
     if !direct {
         let remedy =
@@ -131,7 +131,7 @@ pub(super) fn default(words: &mut Words, at: &Placed<spec::ListenSpec>, direct: 
 }
 
 /// TLS-16: there must be a certificate of what a listener shows to who names no server.
-pub(super) fn defaults(words: &mut Words, listeners: &[Listener], domains: &[HostedDomain]) {
+pub(super) fn defaults(listeners: &[Listener], domains: &[HostedDomain], words: &mut Words) {
     for listener in listeners {
         let Some(default) = &listener.default else { continue };
         if !domains.iter().any(|hosted| hosted.name == *default) {
@@ -146,10 +146,10 @@ pub(super) fn defaults(words: &mut Words, listeners: &[Listener], domains: &[Hos
 
 /// Clients who would find nobody, or backends that clients would never reach.
 pub(super) fn agree(
-    words: &mut Words,
     spec: &spec::FileSpec,
     listeners: &[Listener],
     domains: &[HostedDomain],
+    words: &mut Words,
 ) {
     let doors = spec.listen.iter().flat_map(|list| &list.value);
     let door = doors.into_iter().find(|at| {

@@ -5,7 +5,7 @@ use super::spec;
 use super::words::Words;
 
 /// Reads `cluster:`.
-pub(super) fn cluster(words: &mut Words, spec: &spec::FileSpec, secrets: &Secrets) -> Option<Cluster> {
+pub(super) fn cluster(spec: &spec::FileSpec, secrets: &Secrets, words: &mut Words) -> Option<Cluster> {
     let at = spec.cluster.as_ref()?;
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let name = words.needed(at, &at.value.name, "name", "gate").and_then(|word| {

@@ -16,7 +16,7 @@ pub(super) type Included = (String, spec::FileSpec);
 pub(super) type Part<'a, 'w> = (Words<'w>, &'a spec::FileSpec);
 
 /// An included file brings listeners and domains, and nothing that holds for all.
-pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
+pub(super) fn only_lists(spec: &spec::FileSpec, words: &mut Words) {
     if let Some(word) = spec.version.as_ref().filter(|word| word.value != "v1") {
         words.error(word, format!("version \"{}\" is not known", word.value), "write `version: v1`");
     }
@@ -71,9 +71,9 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
 }
 
 pub(super) fn listeners(
-    words: &mut Words,
     spec: &spec::FileSpec,
     others: &mut [Part<'_, '_>],
+    words: &mut Words,
 ) -> Vec<Listener> {
     if spec.listen.is_none() && others.iter().all(|(_, spec)| spec.listen.is_none()) {
         return standard_listeners(&spec.domains, words);
@@ -89,7 +89,7 @@ pub(super) fn listeners(
             );
         }
         for at in &list.value {
-            let Some(listener) = listener(words, at) else { continue };
+            let Some(listener) = listener(at, words) else { continue };
             // One address may have a listener of its own beside the one for all of them: the system hands it who calls there.
             let same = |other: &&Listener| {
                 let (at, here) = (other.address, listener.address);
@@ -145,7 +145,7 @@ enum Tls {
     Starttls,
 }
 
-fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener> {
+fn listener(at: &Placed<spec::ListenSpec>, words: &mut Words) -> Option<Listener> {
     let flows = [
         ("s2s", Who::S2s),
         ("c2s", Who::C2s),
@@ -186,12 +186,12 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
                 Vec::new()
             }
         };
-        web_is_not_here(words, &at.value);
+        web_is_not_here(&at.value, words);
         return Some(Listener {
             address: address?,
             role: Callers::Inside(from),
             proxies: None,
-            default: clients::default(words, at, false),
+            default: clients::default(at, false, words),
             place: words.place(at),
         });
     }
@@ -204,7 +204,7 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
         .as_ref()
         .map_or(Some(usual), |word| words.choose(word, "a way to begin TLS", &encryptions));
     if let (Some(word), Some(flow), Some(tls)) = (&at.value.tls, flow, tls) {
-        fits(words, word, flow, tls);
+        fits(word, flow, tls, words);
     }
     if let (Some(list), Some(_)) = (&at.value.from, flow) {
         words.error(
@@ -229,9 +229,9 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
         );
     }
     let web = match flow {
-        Some(Who::Websocket | Who::Mixed) => web(words, &at.value, flow, tls == Some(Tls::Proxy)),
+        Some(Who::Websocket | Who::Mixed) => web(&at.value, flow, tls == Some(Tls::Proxy), words),
         _ => {
-            web_is_not_here(words, &at.value);
+            web_is_not_here(&at.value, words);
             None
         }
     };
@@ -242,12 +242,12 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
         Who::Inside | Who::S2s => Callers::S2s(encryption),
         Who::Websocket => Callers::Websocket(web?),
     };
-    let default = clients::default(words, at, role.is_direct());
+    let default = clients::default(at, role.is_direct(), words);
     Some(Listener { address: address?, role, proxies, default, place: words.place(at) })
 }
 
 /// Whether this flow has that way to begin TLS.
-fn fits(words: &mut Words, word: &Scalar, flow: Who, tls: Tls) {
+fn fits(word: &Scalar, flow: Who, tls: Tls, words: &mut Words) {
     let (message, remedy) = match (flow, tls) {
         (Who::Websocket, Tls::Any | Tls::Starttls) => (
             "a WebSocket has TLS from the first octet, here or at a proxy in front",
@@ -265,7 +265,7 @@ fn fits(words: &mut Words, word: &Scalar, flow: Who, tls: Tls) {
 }
 
 /// What a listener answers over HTTP; one for all flows does so where the file names a path.
-fn web(words: &mut Words, spec: &spec::ListenSpec, flow: Option<Who>, at_proxy: bool) -> Option<Web> {
+fn web(spec: &spec::ListenSpec, flow: Option<Who>, at_proxy: bool, words: &mut Words) -> Option<Web> {
     let path = match (&spec.path, flow) {
         (Some(word), _) => {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
@@ -324,7 +324,7 @@ fn origin(text: &str) -> Option<String> {
     whole.then(|| format!("{scheme}://{host}"))
 }
 
-fn web_is_not_here(words: &mut Words, spec: &spec::ListenSpec) {
+fn web_is_not_here(spec: &spec::ListenSpec, words: &mut Words) {
     let remedy = "remove it, or write `flow: websocket`";
     if let Some(word) = &spec.path {
         words.error(word, "`path` is for listeners that take WebSocket", remedy);
@@ -338,20 +338,20 @@ fn web_is_not_here(words: &mut Words, spec: &spec::ListenSpec) {
 pub(super) const NO_DOMAIN: &str = "no domain is served";
 
 pub(super) fn domains(
-    words: &mut Words,
     spec: &spec::FileSpec,
     others: &mut [Part<'_, '_>],
+    words: &mut Words,
 ) -> Vec<HostedDomain> {
     let named = |spec: &spec::FileSpec| spec.domains.as_ref().is_some_and(|list| !list.value.is_empty());
     if !named(spec) && !others.iter().any(|(_, spec)| named(spec)) {
         words.whole(NO_DOMAIN, "add `domains:` with a name, a certificate, a backend and a federation");
         return Vec::new();
     }
-    let common = spec.certificate.as_ref().and_then(|files| certificate(words, files));
+    let common = spec.certificate.as_ref().and_then(|files| certificate(files, words));
     let mut found: Vec<HostedDomain> = Vec::new();
     let mut more = |words: &mut Words, spec: &spec::FileSpec, common: Option<&CertificateFiles>| {
         for at in spec.domains.iter().flat_map(|list| &list.value) {
-            let Some(domain) = domain(words, at, common) else { continue };
+            let Some(domain) = domain(at, common, words) else { continue };
             if let Some(first) = found.iter().find(|other| other.name == domain.name) {
                 let message = format!("{} is served already, see {}", domain.name, first.place);
                 words.error(at, message, "keep one entry for each domain");
@@ -362,29 +362,29 @@ pub(super) fn domains(
     };
     more(words, spec, common.as_ref());
     for (words, spec) in others {
-        let own = spec.certificate.as_ref().and_then(|files| certificate(words, files));
+        let own = spec.certificate.as_ref().and_then(|files| certificate(files, words));
         more(words, spec, own.as_ref().or(common.as_ref()));
     }
     found
 }
 
-fn certificate(words: &mut Words, files: &Placed<spec::CertificateSpec>) -> Option<CertificateFiles> {
+fn certificate(files: &Placed<spec::CertificateSpec>, words: &mut Words) -> Option<CertificateFiles> {
     let chain = words.needed(files, &files.value.chain, "chain", "pki/example.com.pem");
     let key = words.needed(files, &files.value.key, "key", "pki/example.com.key");
     Some(CertificateFiles { chain: words.path(chain?), key: words.path(key?) })
 }
 
 fn domain(
-    words: &mut Words,
     at: &Placed<spec::DomainSpec>,
     common: Option<&CertificateFiles>,
+    words: &mut Words,
 ) -> Option<HostedDomain> {
     let name = words.needed(at, &at.value.name, "name", "example.com").and_then(|word| words.domain(word));
     let certificate = match (&at.value.certificate, common) {
         (None, Some(common)) => Some(common.clone()),
         (own, _) => words
             .needed(at, own, "certificate", "{ chain: pki/example.com.pem, key: pki/example.com.key }")
-            .and_then(|files| certificate(words, files)),
+            .and_then(|files| certificate(files, words)),
     };
     let settings: Vec<(&str, Federation)> =
         Federation::ALL.iter().map(|setting| (setting.label(), *setting)).collect();
@@ -393,13 +393,13 @@ fn domain(
         .and_then(|word| words.choose(word, "a federation setting", &settings));
     let backend = words
         .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
-        .and_then(|spec| backends::read(words, spec, federation));
+        .and_then(|spec| backends::read(spec, federation, words));
     let takes_clients = at.value.backend.as_ref().is_some_and(|backend| backend.value.c2s.is_some());
     let clients = at
         .value
         .clients
         .as_ref()
-        .map_or_else(ClientProof::default, |at| clients::shown(words, at, takes_clients));
+        .map_or_else(ClientProof::default, |at| clients::shown(at, takes_clients, words));
     if let Some(spec) = &at.value.backend
         && let Some(register) = &spec.value.register
         && backend.as_ref().is_some_and(|backend| backend.register && !clients.may_register())
@@ -410,8 +410,8 @@ fn domain(
             "remove `register`, or write `certificate: request`",
         );
     }
-    let policies = files_once(words, at.value.policies.as_ref());
-    let shadow = at.value.shadow.as_ref().map(|list| files_once(words, Some(list)));
+    let policies = files_once(at.value.policies.as_ref(), words);
+    let shadow = at.value.shadow.as_ref().map(|list| files_once(Some(list), words));
     let beside = at.value.shadow_federation.as_ref();
     let shadow_federation = beside.and_then(|word| words.choose(word, "a federation setting", &settings));
     let mut source: Vec<IpAddr> = Vec::new();
@@ -450,7 +450,7 @@ fn domain(
 }
 
 /// The files of a list of paths, each once.
-pub(super) fn files_once(words: &mut Words, list: Option<&spec::Scalars>) -> Vec<PathBuf> {
+pub(super) fn files_once(list: Option<&spec::Scalars>, words: &mut Words) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = Vec::new();
     for word in list.iter().flat_map(|list| &list.value) {
         let (found, sought) = words.paths(word);

@@ -33,7 +33,7 @@ macro_rules! table {
             fn default() -> $settings {
                 let outside = Outside { environment: &|_| None, look_up: &|_, _| Vec::new() };
                 let mut words = Words::new("", &outside);
-                $settings::read(&mut words, None)
+                $settings::read(None, &mut words)
             }
         }
 
@@ -47,7 +47,7 @@ macro_rules! table {
                 vec![ $( ($key, table!(@show $kind)(&self.$name), self.$name == defaults.$name), )* ]
             }
 
-            pub(super) fn read(words: &mut Words, spec: Option<&Placed<$spec>>) -> $settings {
+            pub(super) fn read(spec: Option<&Placed<$spec>>, words: &mut Words) -> $settings {
                 $settings {
                     $( $name: {
                         let read: fn(&str) -> Result<table!(@type $kind), String> = table!(@read $kind);
@@ -289,7 +289,7 @@ table! {
 }
 
 /// XML-19: no stanza that is let in may become undeliverable, as the server behind wraps it and writes it anew.
-pub(super) fn deliverable(words: &mut Words, spec: Option<&Placed<LimitsSpec>>, limits: &Limits) {
+pub(super) fn deliverable(spec: Option<&Placed<LimitsSpec>>, limits: &Limits, words: &mut Words) {
     let Some(at) = spec else { return };
     let (s, n) = (&at.value, |count: u32| u64::from(count));
     let relations = [

@@ -55,8 +55,8 @@ fn what_is_let_in_must_be_deliverable() {
         let outside = Outside { environment: &|_| None, look_up: &|_, _| Vec::new() };
         let mut words = Words::new("", &outside);
         let placed = Placed { line: 1, column: 1, value: spec };
-        let limits = Limits::read(&mut words, Some(&placed));
-        deliverable(&mut words, Some(&placed), &limits);
+        let limits = Limits::read(Some(&placed), &mut words);
+        deliverable(Some(&placed), &limits, &mut words);
         words.findings.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     for (fine, one_less, keys) in [

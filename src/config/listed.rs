@@ -17,12 +17,12 @@ use crate::net::web::Url;
 use crate::policy::{Finding, Held, List, ListFormat, Lists, Place, Scalar, Slot};
 
 /// Reads `lists:`.
-pub(super) fn lists(words: &mut Words, spec: &spec::FileSpec, state: Option<&Path>) -> Vec<ListFile> {
+pub(super) fn lists(spec: &spec::FileSpec, state: Option<&Path>, words: &mut Words) -> Vec<ListFile> {
     let mut found: Vec<ListFile> = Vec::new();
     for at in spec.lists.iter().flat_map(|lists| &lists.value) {
         let list = &at.value;
         let name = words.needed(at, &list.name, "name", "spammers");
-        let fetch = fetched(words, list, state);
+        let fetch = fetched(list, state, words);
         let file = match (&list.file, &list.url) {
             (Some(file), None) => Some(words.path(file)).filter(|_| !file.value.is_empty()),
             (None, None) => {
@@ -45,7 +45,7 @@ pub(super) fn lists(words: &mut Words, spec: &spec::FileSpec, state: Option<&Pat
         let formats: Vec<(&str, ListFormat)> = ListFormat::ALL.to_vec();
         let format =
             list.format.as_ref().and_then(|word| words.choose(word, "the format of a list", &formats));
-        let expires = list.expires.as_ref().and_then(|word| expires(words, word, fetch.as_ref()));
+        let expires = list.expires.as_ref().and_then(|word| expires(word, fetch.as_ref(), words));
         let change = list
             .change
             .as_ref()
@@ -89,7 +89,7 @@ pub(super) fn lists(words: &mut Words, spec: &spec::FileSpec, state: Option<&Pat
 }
 
 /// `url` and `refresh` of a list.
-fn fetched(words: &mut Words, list: &spec::ListSpec, state: Option<&Path>) -> Option<Fetch> {
+fn fetched(list: &spec::ListSpec, state: Option<&Path>, words: &mut Words) -> Option<Fetch> {
     let Some(url) = &list.url else {
         if let Some(refresh) = &list.refresh {
             words.error(refresh, "`refresh` without `url`", "a file is taken over when it has changed");
@@ -143,7 +143,7 @@ fn fetchable(url: &str) -> Result<(), String> {
 }
 
 /// How old a list may be.
-fn expires(words: &mut Words, word: &Scalar, fetch: Option<&Fetch>) -> Option<Duration> {
+fn expires(word: &Scalar, fetch: Option<&Fetch>, words: &mut Words) -> Option<Duration> {
     match super::units::duration(&word.value) {
         Ok(time) if time.is_zero() => {
             words.error(

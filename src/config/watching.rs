@@ -57,13 +57,13 @@ impl std::fmt::Display for Http {
 }
 
 /// Reads `admin:`.
-pub(super) fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
+pub(super) fn admin(spec: &spec::FileSpec, words: &mut Words) -> Admin {
     let Some(at) = &spec.admin else { return Admin::default() };
     let socket = at.value.socket.as_ref().map(|word| words.path(word));
     let http = at.value.http.as_ref().and_then(|word| {
         let text = words.filled_or_told(word)?.into_owned();
         if let Some(path) = text.strip_prefix("unix:") {
-            return unix(words, word, path, socket.as_deref());
+            return unix(word, path, socket.as_deref(), words);
         }
         if text.starts_with(['/', '.']) {
             let message = format!("\"{text}\" is no address with a port");
@@ -81,7 +81,7 @@ pub(super) fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
         Some(Http::Address(address))
     });
     let listed = at.value.hosts.iter().flat_map(|list| &list.value);
-    let hosts = listed.filter_map(|word| host(words, word)).collect();
+    let hosts = listed.filter_map(|word| host(word, words)).collect();
     let switch = [("off", false), ("on", true)];
     let status = at.value.status.as_ref().and_then(|word| words.choose(word, "`on` or `off`", &switch));
     if let (Some(true), None) = (status, &at.value.http) {
@@ -95,7 +95,7 @@ pub(super) fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
 }
 
 /// A Unix socket; the control socket is another.
-fn unix(words: &mut Words, word: &Scalar, path: &str, control: Option<&Path>) -> Option<Http> {
+fn unix(word: &Scalar, path: &str, control: Option<&Path>, words: &mut Words) -> Option<Http> {
     if path.is_empty() {
         words.error(word, "the path of the socket is missing", "write \"unix:/run/gatehouse/status.sock\"");
         return None;
@@ -109,7 +109,7 @@ fn unix(words: &mut Words, word: &Scalar, path: &str, control: Option<&Path>) ->
 }
 
 /// A name as `Host` has it, without a port.
-fn host(words: &mut Words, word: &Scalar) -> Option<String> {
+fn host(word: &Scalar, words: &mut Words) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let fits = !word.value.is_empty() && word.value.chars().all(plain);
     if !fits {

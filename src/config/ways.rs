@@ -10,7 +10,7 @@ use crate::policy::{Finding, Pattern, Placed};
 pub(super) type Stands<'a> = (Route, &'a Placed<RouteSpec>);
 
 /// Tells what is to be looked at although nothing is wrong.
-pub(super) fn look(words: &mut Words, routes: &[Stands<'_>], hosted: &[HostedDomain]) {
+pub(super) fn look(routes: &[Stands<'_>], hosted: &[HostedDomain], words: &mut Words) {
     for (route, at) in routes {
         if let Some((wider, stands)) =
             behind(routes, &route.domain).filter(|(wider, _)| leads_alike(wider, route))
