@@ -40,7 +40,8 @@ pub struct FileSpec {
     /// Default: none. Example: `own-addresses: [192.0.2.7]`
     pub own_addresses: Option<Scalars>,
     /// Whether users of the backends read why what they sent did not arrive, in words: `on` or `off`, which tells them the
-    /// condition alone. Remote servers never hear more than that. Default: `on`. Example: `explain-to-users: off`
+    /// condition alone, and words about the stanza itself (its size, its addresses). Remote servers never hear more than that.
+    /// Default: `on`. Example: `explain-to-users: off`
     pub explain_to_users: Option<Scalar>,
     /// Whether one stream between two servers may carry stanzas both ways (XEP-0288), where the other server takes part too: `on`
     /// or `off`, and then each way has a stream of its own. What comes back is judged like what comes on a stream of its own.

@@ -70,6 +70,21 @@ impl<'a> Turned<'a> {
         }
     }
 
+    /// What was not read, for it has more octets than this.
+    pub(super) fn unread(most: usize) -> Self {
+        let found = most.saturating_add(1);
+        Self {
+            kind: Kind::Other,
+            from: None,
+            to: None,
+            id: None,
+            type_: None,
+            reason: Reason::OverStanza,
+            measure: Some((most, found)),
+            octets: found,
+        }
+    }
+
     /// What the receiving server does not take.
     pub(super) fn beyond(head: &'a Head, reason: Reason, measure: (usize, usize), octets: usize) -> Self {
         Self {

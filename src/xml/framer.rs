@@ -131,7 +131,10 @@ impl Framer {
 
     /// What brings the octets has found this behind those that it gave: it is told once they are read.
     pub fn break_off(&mut self, violation: Violation) {
-        self.broken = Some(violation);
+        self.broken = Some(match violation.rule {
+            Rule::ElementSize => violation.unread(self.limits.element),
+            _ => violation,
+        });
     }
 
     /// Throws white space away that nothing else follows, up to `most` octets (TLS-05).

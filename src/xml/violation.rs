@@ -14,22 +14,34 @@ pub struct Violation {
     /// The rule that was broken.
     pub rule: Rule,
     reason: Reason,
+    /// Of a message that was not read because of its size: the limit.
+    unread: Option<usize>,
 }
 
 impl Violation {
     /// A breach of `rule`, told outside with the rule's own reason.
     pub(super) const fn of(rule: Rule) -> Self {
-        Self { rule, reason: rule.reason() }
+        Self::with(rule, rule.reason())
     }
 
     /// A breach of `rule` in a form that has a reason of its own.
     pub(super) const fn with(rule: Rule, reason: Reason) -> Self {
-        Self { rule, reason }
+        Self { rule, reason, unread: None }
+    }
+
+    /// The same, where what was over this limit was not even read.
+    pub(super) const fn unread(self, most: usize) -> Self {
+        Self { unread: Some(most), ..self }
     }
 
     /// Why, for metric, log and wire.
     pub const fn reason(&self) -> Reason {
         self.reason
+    }
+
+    /// The octets that a message may have of which one had more (WS-04): nothing of it was read, so that it could not be refused alone.
+    pub const fn most_of_unread(&self) -> Option<usize> {
+        self.unread
     }
 }
 

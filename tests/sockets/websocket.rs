@@ -278,14 +278,23 @@ async fn a_message_may_have_what_a_stanza_may() {
     let mut web = bound(&world, at, "juliet").await;
     web.say(&of(20 * 1024)).await;
     romeo.inbox.wait(|heard| heard.body().is_some_and(|body| body.len() > 20_000)).await.unwrap();
+    // It is not read, so it cannot come back alone, as over TCP (XML-17); who sent it reads what was wrong all the same.
+    let words = "the stanza is larger than the limit: 20481, and 20480 is the most (stanza)";
+    let refused = [("flow", "c2s"), ("reason", "stanza")];
     web.say(&of(20 * 1024 + 1)).await;
-    assert_eq!(web.ending().await.1, Some(1009));
-    // In parts as well.
+    let (messages, code) = web.ending().await;
+    assert!(code == Some(1009) && messages.concat().contains(words), "{code:?} {messages:?}");
+    world.counted("stanzas_refused_total", &refused, 1.0).await.unwrap();
+    // In parts as well, and on a managed stream.
     let mut web = bound(&world, at, "juliet").await;
+    web.say("<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await;
     let whole = of(20 * 1024 + 1);
     web.frame(0x01, &whole.as_bytes()[..15_000]).await;
     web.frame(0x80, &whole.as_bytes()[15_000..]).await;
-    assert_eq!(web.ending().await.1, Some(1009));
+    let (messages, code) = web.ending().await;
+    assert!(code == Some(1009) && messages.concat().contains(words), "{code:?} {messages:?}");
+    world.counted("stanzas_refused_total", &refused, 2.0).await.unwrap();
+    // Before the login nobody is told of limits.
     let mut web = upgraded(&world, at).await;
     web.open(HALL).await;
     web.hear_of("<mechanism").await;

@@ -17,7 +17,7 @@ use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::client::{Ask, Own, Rules};
 use crate::stream::fault::Fault;
-use crate::xml::{CLOSE, Edits, Frame, RefusedStanza, Token};
+use crate::xml::{CLOSE, Edits, Frame, RefusedStanza, Token, Violation};
 
 impl Step<'_, '_> {
     pub(super) fn near(&mut self, input: OfLeg) {
@@ -43,7 +43,7 @@ impl Step<'_, '_> {
             return;
         }
         let input = match token {
-            Token::Violation(violation) => return self.near_fault(violation.reason(), After::Closed),
+            Token::Violation(violation) => return self.near_broke(violation),
             Token::Refused(refused) => return self.refuse_near(&refused),
             Token::Header(header) => {
                 self.client.languages.0.clone_from(&header.lang);
@@ -233,6 +233,16 @@ impl Step<'_, '_> {
             return self.near_fault(Reason::ForgedFrom, After::Closed);
         }
         self.turn_away_near(&turned);
+    }
+
+    /// WS-04: what is over the limit in a message of its own was not read, and cannot come back alone. Who sent it reads why.
+    fn near_broke(&mut self, violation: Violation) {
+        let Some(most) = violation.most_of_unread().filter(|_| self.client.own().is_some()) else {
+            return self.near_fault(violation.reason(), After::Closed);
+        };
+        let turned = Turned::unread(most);
+        self.tell_unfit(&turned);
+        self.near_fault_saying(turned.reason, &turned.words());
     }
 
     /// Its server does not take this stanza of the client.
