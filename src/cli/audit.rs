@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Console, Exit, Format};
+use super::{Console, Exit, Format, Reporting};
 use crate::run::chain::Checker;
 
 /// What can be done with audit files.
@@ -33,9 +33,8 @@ pub(super) struct Args {
     /// The digest that the last record must have, as noted earlier: shows whether the newest records were removed
     #[arg(long, value_name = "DIGEST")]
     ends: Option<String>,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    report: Reporting,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -67,7 +66,7 @@ pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
         Command::Verify(args) => args,
     };
     let report = verify(args);
-    match args.format {
+    match args.report.format {
         Format::Json => console.json(&report),
         Format::Text => print(&report, console),
     }

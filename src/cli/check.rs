@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Console, Exit, Format};
+use super::{Console, Exit, Format, Reporting};
 use crate::config::Settings;
 use crate::config::settings::{Callers, Http, Listener};
 
@@ -19,9 +19,8 @@ pub(super) struct Args {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    report: Reporting,
 }
 
 #[derive(Serialize)]
@@ -43,7 +42,7 @@ struct Shown {
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let report = check(&args.config);
-    match args.format {
+    match args.report.format {
         Format::Json => console.json(&report),
         Format::Text => print(&report, &args.config, console),
     }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Console, Exit, Format};
+use super::{Console, Exit, Format, Reporting};
 use crate::gateway::protocol::{Answer, Circuit, CountedStream, OfNode, Passed, Request, Stream};
 
 /// Which gateway, and how it is told.
@@ -17,9 +17,8 @@ pub(super) struct Gateway {
     /// The configuration of the gateway, which names its control socket
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub(super) config: Option<PathBuf>,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) report: Reporting,
 }
 
 impl Gateway {
@@ -56,14 +55,24 @@ pub(super) struct PlainArgs {
     gateway: Gateway,
 }
 
-/// Arguments of `streams`.
+/// A gateway that is asked for itself, or for all that share a store with it.
 #[derive(Debug, clap::Args)]
-pub(super) struct StreamsArgs {
+pub(super) struct OneOrAll {
     /// Of all nodes that share a store with that gateway
     #[arg(long)]
     cluster: bool,
     #[command(flatten)]
     gateway: Gateway,
+}
+
+/// A gateway that is told something which others hear of by the store.
+#[derive(Debug, clap::Args)]
+pub(super) struct Sharing {
+    /// Wait until the store has it that other nodes share with that gateway, and tell
+    #[arg(long)]
+    pub(super) cluster: bool,
+    #[command(flatten)]
+    pub(super) gateway: Gateway,
 }
 
 /// Arguments of `circuits`.
@@ -98,11 +107,8 @@ pub(super) struct BanArgs {
     /// For how long, like 30m or 24h
     #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
     time: Duration,
-    /// Wait until the store has it that other nodes share with that gateway, and tell
-    #[arg(long)]
-    cluster: bool,
     #[command(flatten)]
-    gateway: Gateway,
+    sharing: Sharing,
 }
 
 /// Arguments of `unban`.
@@ -111,11 +117,8 @@ pub(super) struct UnbanArgs {
     /// Whom
     #[arg(value_name = "ADDRESS|NETWORK|DOMAIN")]
     target: String,
-    /// Wait until the store has it that other nodes share with that gateway, and tell
-    #[arg(long)]
-    cluster: bool,
     #[command(flatten)]
-    gateway: Gateway,
+    sharing: Sharing,
 }
 
 /// Arguments of `reload`.
@@ -128,7 +131,7 @@ pub(super) struct ReloadArgs {
     gateway: Gateway,
 }
 
-pub(super) fn streams(args: &StreamsArgs, console: &mut Console) -> Exit {
+pub(super) fn streams(args: &OneOrAll, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Streams { cluster: args.cluster }, console)
 }
 
@@ -154,15 +157,12 @@ pub(super) struct StatusArgs {
     /// Which page of the pairs
     #[arg(long, value_name = "N", default_value_t = 1)]
     page: usize,
-    /// Of all nodes that share a store with that gateway
-    #[arg(long)]
-    cluster: bool,
     #[command(flatten)]
-    gateway: Gateway,
+    of: OneOrAll,
 }
 
 pub(super) fn status(args: &StatusArgs, console: &mut Console) -> Exit {
-    ask(&args.gateway, &Request::Status { page: args.page, cluster: args.cluster }, console)
+    ask(&args.of.gateway, &Request::Status { page: args.page, cluster: args.of.cluster }, console)
 }
 
 pub(super) fn close(args: &CloseArgs, console: &mut Console) -> Exit {
@@ -173,11 +173,19 @@ pub(super) fn ban(args: &BanArgs, console: &mut Console) -> Exit {
     // A part of a second counts as a whole one.
     let seconds = args.time.as_millis().div_ceil(1000);
     let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-    ask(&args.gateway, &Request::Ban { target: args.target.clone(), seconds, cluster: args.cluster }, console)
+    ask(
+        &args.sharing.gateway,
+        &Request::Ban { target: args.target.clone(), seconds, cluster: args.sharing.cluster },
+        console,
+    )
 }
 
 pub(super) fn unban(args: &UnbanArgs, console: &mut Console) -> Exit {
-    ask(&args.gateway, &Request::Unban { target: args.target.clone(), cluster: args.cluster }, console)
+    ask(
+        &args.sharing.gateway,
+        &Request::Unban { target: args.target.clone(), cluster: args.sharing.cluster },
+        console,
+    )
 }
 
 pub(super) fn reload(args: &ReloadArgs, console: &mut Console) -> Exit {
@@ -201,7 +209,7 @@ pub(super) fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -
 
 /// Prints an answer as it was asked for.
 pub(super) fn show(gateway: &Gateway, answer: &Answer, console: &mut Console) {
-    match (gateway.format, answer) {
+    match (gateway.report.format, answer) {
         (Format::Json, Answer::Explained { explanation, .. }) => console.json(explanation),
         (Format::Json, answer) => console.json(answer),
         (Format::Text, answer) => print(answer, console),

@@ -23,7 +23,7 @@ use site::{Met, Site, Trouble};
 use tokio::time::{timeout, timeout_at};
 
 use super::talk::Talk;
-use super::{Console, Exit, Format, once};
+use super::{Console, Exit, Format, Reporting, once};
 use crate::config::{self, Settings};
 use crate::dns::{self, Led, Resolver, Share};
 use crate::gateway::parts::{self, Credentials};
@@ -56,9 +56,8 @@ pub(super) struct Args {
     /// For how long to look in all; what was not got to by then is told
     #[arg(long, value_name = "TIME", value_parser = config::duration, default_value = "2m")]
     within: Duration,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    report: Reporting,
 }
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
@@ -84,7 +83,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         Ok(report) => report,
         Err(exit) => return exit,
     };
-    match args.format {
+    match args.report.format {
         Format::Json => console.json(&report),
         Format::Text => console.print(report.text(console)),
     }

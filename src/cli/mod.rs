@@ -174,7 +174,7 @@ enum Command {
     Status(control::StatusArgs),
     /// List the streams of a running gateway; a client's is shown without its name
     #[command(after_help = "Example: gatehouse streams --format json")]
-    Streams(control::StreamsArgs),
+    Streams(control::OneOrAll),
     /// Lift a ban
     #[command(after_help = "Example: gatehouse unban spam.example")]
     Unban(control::UnbanArgs),
@@ -188,6 +188,14 @@ pub enum Format {
     /// Text for people
     #[default]
     Text,
+}
+
+/// How a command reports.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Reporting {
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Runs the command that the arguments name.

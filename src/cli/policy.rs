@@ -12,7 +12,7 @@ use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::control::Gateway;
-use super::{Console, Exit, Format};
+use super::{Console, Exit, Format, Reporting};
 use crate::config;
 use crate::gateway::explain::{Explained, Query};
 use crate::gateway::protocol::Request;
@@ -92,9 +92,8 @@ pub(super) struct ExplainArgs {
     /// The day to suppose, like 2027-01-31 [default: today]
     #[arg(long, value_name = "DATE", value_parser = day_of)]
     today: Option<Day>,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    report: Reporting,
 }
 
 impl ExplainArgs {
@@ -113,9 +112,8 @@ pub(super) struct TestArgs {
     /// The day to suppose, like 2027-01-31 [default: today]
     #[arg(long, value_name = "DATE", value_parser = day_of)]
     today: Option<Day>,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    report: Reporting,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -187,7 +185,7 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
     };
     let Some(config) = args.config.as_ref().filter(|_| !args.live) else {
         let gateway =
-            Gateway { socket: args.socket.clone(), config: args.config.clone(), format: args.format };
+            Gateway { socket: args.socket.clone(), config: args.config.clone(), report: args.report };
         return super::control::ask(&gateway, &Request::Explain(asked), console);
     };
     let today = args.today.unwrap_or_else(super::today);
@@ -260,7 +258,7 @@ fn show<E: Serialize + ToString>(
     (explanation, digest): (&E, &str),
     console: &mut Console,
 ) {
-    match args.format {
+    match args.report.format {
         Format::Json => console.json(explanation),
         Format::Text => {
             let text = explanation.to_string();
@@ -312,7 +310,7 @@ fn test(args: &TestArgs, console: &mut Console) -> Exit {
     report.passed = report.cases.iter().filter(|case| case.passed).count();
     report.failed = report.cases.len() - report.passed;
     let broken = report.findings.iter().any(Finding::is_error);
-    match args.format {
+    match args.report.format {
         Format::Json => console.json(&report),
         Format::Text => print_tests(&report, console),
     }

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::talk::Talk;
-use super::{Console, Exit, Format, control, once};
+use super::{Console, Exit, Format, Reporting, control, once};
 use crate::config::{self, Settings};
 use crate::dns::{DnsFault, Dnssec, Resolver, Share, TlsMode};
 use crate::gateway::parts::{self, Credentials};
@@ -63,9 +63,8 @@ pub(super) struct Args {
     /// The hosted domain on whose behalf to ask; the first of the configuration if none is named
     #[arg(long, value_name = "DOMAIN")]
     from: Option<String>,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    report: Reporting,
 }
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
@@ -74,10 +73,10 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         Err(exit) => return exit,
     };
     if args.backend {
-        return checkup::main(&args.config, &remote, args.format, console);
+        return checkup::main(&args.config, &remote, args.report.format, console);
     }
     if args.c2s {
-        return backend::main(&args.config, &remote, args.account.as_deref(), args.format, console);
+        return backend::main(&args.config, &remote, args.account.as_deref(), args.report.format, console);
     }
     let probe = match Probe::prepare(args, remote) {
         Ok(probe) => probe,
@@ -94,7 +93,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let pins: Vec<String> = report.keys.iter().map(|key| format!("\"{key}\"")).collect();
     report.pin = (args.pin && !pins.is_empty()).then(|| format!("pins: [{}]", pins.join(", ")));
     report.circuit = circuit;
-    match args.format {
+    match args.report.format {
         Format::Json => console.json(&report),
         Format::Text => console.print(report.text(console)),
     }

@@ -1,6 +1,6 @@
 //! `quarantine list`, `approve`, `refuse` and `hold`: who waits at a running gateway, and what becomes of him.
 
-use super::control::{self, Gateway, PlainArgs};
+use super::control::{self, PlainArgs, Sharing};
 use super::{Console, Exit};
 use crate::gateway::protocol::{Disposition, Request};
 
@@ -27,11 +27,8 @@ pub(super) struct SettleArgs {
     /// Which: its registrable part with all below it is meant
     #[arg(value_name = "DOMAIN")]
     domain: String,
-    /// Wait until the store has it that other nodes share with that gateway, and tell
-    #[arg(long)]
-    cluster: bool,
     #[command(flatten)]
-    gateway: Gateway,
+    sharing: Sharing,
 }
 
 pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
@@ -41,6 +38,6 @@ pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
         Command::List(args) => return control::ask(args.gateway(), &Request::Quarantine {}, console),
         Command::Refuse(args) => (args, Disposition::Refused),
     };
-    let request = Request::Settle { domain: args.domain.clone(), word, cluster: args.cluster };
-    control::ask(&args.gateway, &request, console)
+    let request = Request::Settle { domain: args.domain.clone(), word, cluster: args.sharing.cluster };
+    control::ask(&args.sharing.gateway, &request, console)
 }

@@ -51,7 +51,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             Ok(_) => return Exit::Fault,
             Err(exit) => return exit,
         };
-        match (args.gateway.format, args.follow) {
+        match (args.gateway.report.format, args.follow) {
             (Format::Json, false) => console.json(&refusals),
             (Format::Json, true) => refusals.iter().for_each(|refusal| {
                 // One line each: whoever follows reads line by line.
@@ -64,7 +64,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             }
         }
         if !args.follow {
-            if refusals.is_empty() && args.gateway.format == Format::Text && !console.is_quiet() {
+            if refusals.is_empty() && args.gateway.report.format == Format::Text && !console.is_quiet() {
                 console.line("nothing was refused");
             }
             return Exit::Done;

@@ -34,7 +34,7 @@ pub(super) fn main(args: &PlainArgs, console: &mut Console) -> Exit {
     let end = now() + Duration::from_secs(seconds) + PATIENCE;
     match waited(&next, before.as_deref(), end) {
         true => {
-            if gateway.format == Format::Text && !console.is_quiet() {
+            if gateway.report.format == Format::Text && !console.is_quiet() {
                 console.line("restarted");
             }
             Exit::Done

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use self::propose::{Proposal, Traffic};
-use super::super::{Console, Exit, Format, audit, control};
+use super::super::{Console, Exit, Format, Reporting, audit, control};
 use crate::config;
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
@@ -42,9 +42,8 @@ pub(in crate::cli) struct Args {
     /// The file to write, which must not be there yet; without it, standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    report: Reporting,
     /// Audit files, in any order; without them, those of --config
     #[arg(value_name = "AUDIT-FILE")]
     files: Vec<PathBuf>,
@@ -135,7 +134,7 @@ fn tell(args: &Args, proposal: &Proposal, text: &str, console: &mut Console) {
     let cases: usize = proposal.rules.iter().map(|rule| rule.cases.len()).sum();
     let words =
         format!("{} rules, {} cases, {} left out", proposal.rules.len(), cases + 1, proposal.left_out.len());
-    match (args.format, &args.output) {
+    match (args.report.format, &args.output) {
         (Format::Json, _) => {
             #[derive(serde::Serialize)]
             struct Report<'a> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::{Console, Exit, Format, control};
+use super::super::{Console, Exit, Format, Reporting, control};
 use crate::config::{self, Rewrite};
 use crate::gateway::protocol::{Answer, Plan, Request};
 
@@ -23,9 +23,8 @@ pub(in crate::cli) struct Args {
     /// Do it without asking
     #[arg(long)]
     yes: bool,
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    report: Reporting,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,7 +45,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let gateway = control::Gateway {
         config: args.socket.is_none().then(|| args.config.clone()),
         socket: args.socket.clone(),
-        format: args.format,
+        report: args.report,
     };
     let plan = match control::answer_of(&gateway, &Request::Promotion {}, console) {
         Ok(Answer::Planned { plan }) => plan,
@@ -54,13 +53,13 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         Err(exit) => return exit,
     };
     let files: Vec<String> = rewrites.iter().map(|rewrite| rewrite.path.display().to_string()).collect();
-    if args.format == Format::Text && !console.is_quiet() {
+    if args.report.format == Format::Text && !console.is_quiet() {
         super::super::plan::print(&plan, console);
         files.iter().for_each(|file| console.line(format_args!("changes {file}")));
     }
     if !args.yes && !is_wanted() {
         let report = Report { promoted: false, files, plan: &plan };
-        match args.format {
+        match args.report.format {
             Format::Json => console.json(&report),
             Format::Text => console.line("nothing was changed; --yes promotes without asking"),
         }
@@ -72,7 +71,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     }
     match control::answer_of(&gateway, &Request::Reload { plan: false }, console) {
         Ok(Answer::Reloaded { plan: done }) if done.after == plan.after => {
-            match args.format {
+            match args.report.format {
                 Format::Json => console.json(&Report { promoted: true, files, plan: &done }),
                 Format::Text => console.line("promoted: what was in the shadow is the policy"),
             }

@@ -38,7 +38,7 @@ fn told(gateway: &Gateway, request: &Request, console: &mut Console) -> Exit {
     };
     let exit = if matches!(answer, Answer::Refused { .. }) { Exit::No } else { Exit::Done };
     match &answer {
-        answer if gateway.format == Format::Json => console.json(answer),
+        answer if gateway.report.format == Format::Json => console.json(answer),
         Answer::Refused { message, .. } => console.complain(message),
         Answer::Shadow { domains, report, silent } => print_shadow(domains, report, *silent, console),
         Answer::Unused { rules, cases, young, kept, seconds, silent } => {
