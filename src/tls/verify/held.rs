@@ -200,7 +200,7 @@ mod tests {
                 assert!(once.verify_signature(b"key", b"by key", b"kept").is_ok());
             }
         }
-        assert_eq!(with.0.load(Ordering::Relaxed), 5 * MANY + 1, "what is asked for now and then stayed");
+        assert_eq!(with.0.load(Ordering::Relaxed), 5 * MANY + 1, "what is asked for again and again stayed");
         let held = once.held();
         let size = |set: &Option<HashSet<Mark>>| set.as_ref().map_or(0, HashSet::len);
         assert!(size(&held.young) < MANY && size(&held.old) <= MANY);
