@@ -36,9 +36,8 @@ fn a_required_certificate_that_is_missing_ends_the_stream() {
     assert!(!said.contains("EXTERNAL") && said.contains("<dialback "));
 }
 
-// A verifier asks once and answers once, by EXTERNAL never.
-#[test]
-fn a_verifier_asks_and_answers_once() {
+/// A verifier of the key with which friend.example claims to be itself.
+fn verifier() -> Stage {
     let check = gatehouse::stream::KeyCheck {
         pair: pair("friend.example", "hall.example"),
         stream: "gw-1".into(),
@@ -46,7 +45,13 @@ fn a_verifier_asks_and_answers_once() {
     };
     let facing = gatehouse::reason::Facing::Public;
     let home = std::sync::Arc::new(home());
-    let mut stage = Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()));
+    Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()))
+}
+
+// A verifier asks once and answers once, by EXTERNAL never.
+#[test]
+fn a_verifier_asks_and_answers_once() {
+    let mut stage = verifier();
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
     assert_eq!(
@@ -77,14 +82,7 @@ fn a_verifier_asks_and_answers_once() {
 #[test]
 fn an_answer_that_comes_after_the_end_is_not_told() {
     for end in [Input::Drain, Input::Expired] {
-        let check = gatehouse::stream::KeyCheck {
-            pair: pair("friend.example", "hall.example"),
-            stream: "gw-1".into(),
-            key: "abc".into(),
-        };
-        let facing = gatehouse::reason::Facing::Public;
-        let home = std::sync::Arc::new(home());
-        let mut stage = Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()));
+        let mut stage = verifier();
         let (far, _) = stage.connects()[0].clone();
         stage.connected(far, Some(secured("", &["friend.example"])));
         let far = Side::Far(far);
