@@ -93,6 +93,26 @@ fn attempts(stage: &mut Stage) -> Vec<LoginAttempt> {
     all
 }
 
+/// The client proves who it is by PLAIN, and begins its stream anew with that header.
+fn logs_in(stage: &mut Stage, header: &str) {
+    stage.hears(NEAR, &plain("alice"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
+    stage.hears(NEAR, header);
+    stage.hears(FAR, &greeting("B-2", &bound_features()));
+}
+
+/// In the middle of an exchange of RFC 6120.
+fn in_an_exchange() -> Stage {
+    let mut stage = offered(&mechanisms(&["SCRAM-SHA-1"]));
+    stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>biwsbj1hbGljZSxyPXg=</auth>"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.hears(FAR, &format!("<challenge xmlns='{SASL}'>cj14</challenge>"));
+    stage.said(NEAR);
+    stage.said(FAR);
+    stage
+}
+
 /// The client logs in with PLAIN, and its server grants it.
 fn granted() -> Stage {
     let mut stage = offered(&mechanisms(&["PLAIN", "SCRAM-SHA-1"]));

@@ -92,11 +92,7 @@ fn the_account_that_the_server_names_must_be_that_of_the_certificate() {
     assert_eq!(ended(&mut stage), "not-authorized");
     // And for one that has shown it.
     let mut stage = certified("alice", &mechanisms(&["PLAIN"]));
-    stage.hears(NEAR, &plain("alice"));
-    stage.step(NEAR, Input::Tried(Ok(())));
-    stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
-    stage.hears(NEAR, &hello());
-    stage.hears(FAR, &greeting("B-2", &bound_features()));
+    logs_in(&mut stage, &hello());
     stage.said(NEAR);
     stage.hears(NEAR, "<resume xmlns='urn:xmpp:sm:3' h='0' previd='p'/>");
     stage.hears(FAR, "<resumed xmlns='urn:xmpp:sm:3' h='0' previd='p'/>");

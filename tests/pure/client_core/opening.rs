@@ -213,11 +213,7 @@ fn the_from_of_a_header_is_neither_judged_nor_passed_on() {
         stage.hears(NEAR, &header);
         stage.connected(FarId(1), None);
         stage.hears(FAR, &greeting("B-1", &mechanisms(&["PLAIN"])));
-        stage.hears(NEAR, &plain("alice"));
-        stage.step(NEAR, Input::Tried(Ok(())));
-        stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
-        stage.hears(NEAR, &header);
-        stage.hears(FAR, &greeting("B-2", &bound_features()));
+        logs_in(&mut stage, &header);
         let said = stage.said(NEAR);
         assert!(said.contains(BIND) && !said.contains("<stream:error"), "{from}: {said}");
         let inside = stage.said(FAR);
