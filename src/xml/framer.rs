@@ -129,7 +129,8 @@ impl Framer {
         self
     }
 
-    /// What brings the octets has found this behind those that it gave: it is told once they are read.
+    /// What brings the octets has found this behind those that it gave: it is told once they are read. Of a message that is too
+    /// large nothing was read, and the limit is told with it.
     pub fn break_off(&mut self, violation: Violation) {
         self.broken = Some(match violation.rule {
             Rule::ElementSize => violation.unread(self.limits.element),
