@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::departed::Departed;
 use super::parts::{self, Credentials};
 use super::secrets::Secrets;
 use super::{Acceptors, StartFault, boot, wall};
@@ -35,6 +36,8 @@ pub(super) struct Engine {
     tools: Arc<Tools>,
     /// What nodes that count together have in common.
     common: Option<[u8; 32]>,
+    /// What was served here before.
+    departed: Departed,
 }
 
 impl Engine {
@@ -75,7 +78,7 @@ impl Engine {
             observe,
         });
         tools.bounds.proven.share(common.as_ref());
-        Ok(Self { settings, resolver, asked, world, tools, common })
+        Ok(Self { settings, resolver, asked, world, tools, common, departed: Departed::default() })
     }
 
     /// What relays lean on.
@@ -112,12 +115,17 @@ impl Engine {
         };
         let bounds =
             parts::bounds_after(&old.bounds, (last, self.common.as_ref()), (&settings, common.as_ref()));
-        let params = outside(&settings, acceptors, &resolver, (&bounds.handshakes, &circuits), &old.observe);
+        let departed = self.departed.followed_by(&old.home, last, &settings, now());
+        let mut params =
+            outside(&settings, acceptors, &resolver, (&bounds.handshakes, &circuits), &old.observe);
+        departed.found_in(&mut params);
+        let mut home = parts::home(&settings, secrets.keyrings(wall::clock()));
+        home.departed = departed.met();
         old.peering.couriers.resize(parts::engine(&settings).inside_octets);
         let world = Arc::new(self.world.followed_by(params));
         let tools = Tools {
             params: parts::engine(&settings),
-            home: Arc::new(parts::home(&settings, secrets.keyrings(wall::clock()))),
+            home: Arc::new(home),
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Arc::clone(&old.registry),
             bounds,
@@ -136,7 +144,7 @@ impl Engine {
         if common != self.common || !Arc::ptr_eq(&tools.bounds.proven, &old.bounds.proven) {
             tools.bounds.proven.share(common.as_ref());
         }
-        Ok(Self { resolver, asked, world, tools: Arc::new(tools), settings, common })
+        Ok(Self { resolver, asked, world, tools: Arc::new(tools), settings, common, departed })
     }
 }
 

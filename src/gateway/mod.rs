@@ -15,6 +15,7 @@ mod changes;
 mod clock;
 pub mod cluster;
 pub mod control;
+mod departed;
 pub mod doctor;
 mod doors;
 mod engine;

@@ -91,6 +91,7 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
         timeouts: stream_timeouts(&settings.timeouts),
         default_domain: settings.default_domain.clone(),
         retired: settings.retired_domains.iter().cloned().collect(),
+        departed: BTreeMap::new(),
         explain: settings.explain_to_users,
         bidi: settings.bidi,
         dnssec: settings.dns.dnssec != dns::Dnssec::Off,

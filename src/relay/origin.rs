@@ -125,13 +125,12 @@ impl Origin<'_> {
 
     /// The hosted domain whose backend has sent this: reports go there (DB-69).
     pub(super) fn backend_of(self, pair: &Pair, home: &Home) -> Option<Domain> {
-        let may_call =
-            |domain: &Domain| self.caller.is_none_or(|caller| home.may_call(domain, caller.address));
-        if home.hosts(&pair.sender) && may_call(&pair.sender) {
+        let hears_of = |domain: &Domain| home.hears_of(domain, self.caller.map(|caller| caller.address));
+        if hears_of(&pair.sender) {
             return Some(pair.sender.clone());
         }
         let caller = self.caller?;
-        if let Some(named) = caller.named.filter(|named| may_call(named)) {
+        if let Some(named) = caller.named.filter(|named| hears_of(named)) {
             return Some(named.clone());
         }
         let callers = home.hosted.keys().filter(|domain| home.calls_from(domain, caller.address));

@@ -30,6 +30,8 @@ pub struct Home {
     pub default_domain: Option<Domain>,
     /// Domains that were served here once (STR-06).
     pub retired: BTreeSet<Domain>,
+    /// Domains that a reload has taken out, and how their servers were met: what these had sent by then comes back to them.
+    pub departed: BTreeMap<Domain, HostedDomain>,
     /// Whether our own users read why they could not reach somebody (`explain-to-users`).
     pub explain: bool,
     /// Whether streams between servers may go both ways, where the other side takes part (`bidi`).
@@ -55,6 +57,16 @@ pub struct HostedDomain {
     pub rfc7622: bool,
     /// Which server it is: domains with the same number are of one (POL-08).
     pub server: usize,
+}
+
+impl HostedDomain {
+    /// Whether whoever calls from there may be its server.
+    fn may_call(&self, address: IpAddr) -> bool {
+        match &self.keys_by {
+            KeysBy::Address(networks) => networks.is_any() || networks.contains(address),
+            KeysBy::Verify => true,
+        }
+    }
 }
 
 /// How much a server takes of what receiving servers count in a stanza; none: as much as the gateway lets through.
@@ -282,11 +294,14 @@ impl Home {
     /// Whether whoever calls from there may be that domain's server (DB-62): by its address, or because it is asked back
     /// before it is believed.
     pub fn may_call(&self, domain: &Domain, address: IpAddr) -> bool {
-        match self.hosted.get(domain).map(|hosted| &hosted.keys_by) {
-            Some(KeysBy::Address(networks)) => networks.is_any() || networks.contains(address),
-            Some(KeysBy::Verify) => true,
-            None => false,
-        }
+        self.hosted.get(domain).is_some_and(|hosted| hosted.may_call(address))
+    }
+
+    /// Whether errors about what this domain has sent go to its server, if it was sent from there: also where a reload has taken the
+    /// domain out meanwhile.
+    pub fn hears_of(&self, domain: &Domain, address: Option<IpAddr>) -> bool {
+        let known = self.hosted.get(domain).or_else(|| self.departed.get(domain));
+        known.is_some_and(|known| address.is_none_or(|address| known.may_call(address)))
     }
 
     /// Whether the servers of that domain call from this address, as far as addresses tell.

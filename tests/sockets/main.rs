@@ -34,6 +34,7 @@ mod control;
 mod counts;
 mod crowds;
 mod dane;
+mod departed;
 mod drain;
 mod facts;
 mod fail2ban;

@@ -356,7 +356,7 @@ async fn a_strangers_pair_ends_at_once_when_any_becomes_listed() {
 }
 
 /// Takes the second hosted domain out of the configuration.
-fn remove_annex(world: &World) {
+pub fn remove_annex(world: &World) {
     let text = std::fs::read_to_string(&world.config).unwrap();
     let (before, after) = text.split_once(&format!("  - name: {ANNEX}")).unwrap();
     // Up to the next entry of the list, or the next key of the file.

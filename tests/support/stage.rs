@@ -69,6 +69,7 @@ pub fn home() -> Home {
         timeouts: Timeouts::default(),
         default_domain: None,
         retired: std::collections::BTreeSet::new(),
+        departed: BTreeMap::new(),
         explain: true,
         bidi: true,
         dnssec: false,

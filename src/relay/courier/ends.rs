@@ -213,9 +213,7 @@ impl Courier {
         self.back.take_back(&self.pair.reversed(), reason.of_standing(), turn);
         self.pair_ended(reason.of_standing(), turn);
         self.close(turn);
-        // To those behind it is their own domain that is missing here.
-        let why = if reason == Reason::HostGone { Reason::NotConfigured } else { reason };
-        self.give_up(&why.into(), turn);
+        self.give_up(&told_behind(reason).into(), turn);
         false
     }
 
@@ -390,6 +388,11 @@ impl Courier {
         self.refused(&why, turn);
         self.close(turn);
     }
+}
+
+/// What those behind hear where the policy speaks of this: to them it is their own domain that is missing here.
+pub(super) fn told_behind(reason: Reason) -> Reason {
+    if reason == Reason::HostGone { Reason::NotConfigured } else { reason }
 }
 
 /// While the gateway drains, couriers wait no longer than this for more.

@@ -1,0 +1,61 @@
+//! Domains that a reload has taken out: for a while it stays known where their servers are, so that what these had sent by then comes
+//! back to whoever wrote it, however late it is known that it cannot go on.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::parts;
+use crate::config::settings::Settings;
+use crate::jid::Domain;
+use crate::relay::{Home, HostedDomain};
+use crate::run::world;
+
+/// Domains that were served here, and where.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Departed(BTreeMap<Domain, Former>);
+
+/// Where a domain's server is.
+#[derive(Clone, Debug)]
+struct Former {
+    since: Instant,
+    met: HostedDomain,
+    addresses: Vec<SocketAddr>,
+    /// Whether it reads a PROXY header.
+    told: bool,
+}
+
+impl Departed {
+    /// What is known behind a reload that leads from this home and these settings to others: what was known, if that is not too long
+    /// ago, and the domains that go now.
+    pub(super) fn followed_by(&self, home: &Home, old: &Settings, new: &Settings, now: Instant) -> Self {
+        let serves = |domain: &Domain| new.domains.iter().any(|served| served.name == *domain);
+        let mut all = self.0.clone();
+        all.retain(|domain, former| now.saturating_duration_since(former.since) < KEPT && !serves(domain));
+        let (mut backends, told) = (parts::backends(old), parts::told(old));
+        for (domain, met) in home.hosted.iter().filter(|(domain, _)| !serves(domain)) {
+            let addresses = backends.remove(domain).unwrap_or_default();
+            let former = Former { since: now, met: met.clone(), addresses, told: told.contains(domain) };
+            all.insert(domain.clone(), former);
+        }
+        Self(all)
+    }
+
+    /// How their servers were met.
+    pub(super) fn met(&self) -> BTreeMap<Domain, HostedDomain> {
+        self.0.iter().map(|(domain, former)| (domain.clone(), former.met.clone())).collect()
+    }
+
+    /// A world in which they are still found.
+    pub(super) fn found_in(&self, world: &mut world::Params) {
+        for (domain, former) in &self.0 {
+            world.backends.insert(domain.clone(), former.addresses.clone());
+            if former.told {
+                world.told.insert(domain.clone());
+            }
+        }
+    }
+}
+
+/// How long they are known at least: longer than anything waits that somebody has sent.
+const KEPT: Duration = Duration::from_secs(60 * 60);
