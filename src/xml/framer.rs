@@ -49,8 +49,9 @@ pub struct Framer {
     scan: Scan,
     strict: Strict,
     canonical: Canonical,
-    /// Whether the element in hand may yet turn out to be of the kind that the short way takes.
-    promising: bool,
+    /// How many octets were there when the short way last came to no end in the element in hand, which may yet turn out to be of the
+    /// kind that it takes. None: it has not begun, or is of another kind.
+    promising: Option<usize>,
     /// Whether the short way is taken at all.
     short: bool,
     /// Elements lean on no declaration of the header.
@@ -93,7 +94,7 @@ impl Framer {
             scan: Scan::new(),
             strict: Strict::new(),
             canonical: Canonical::default(),
-            promising: false,
+            promising: None,
             short: true,
             alone: false,
             declared: None,
@@ -290,20 +291,13 @@ impl Framer {
                 }
                 self.told = false;
                 self.text = self.text.map(|_| false);
-                if self.short && self.scan.is_rooted() {
-                    match self.canonical.element(&self.buffer, self.content, &self.limits) {
-                        Ok((len, surface)) => {
-                            self.uncompared = self.uncompared.saturating_sub(1);
-                            if self.uncompared > 0 {
-                                return Ok(Some(Token::Element(self.frame(len, surface, None))));
-                            }
-                            self.uncompared = SAMPLE;
-                            self.promising = false;
-                            self.expected = Some((len, surface));
-                        }
-                        Err(stop) => self.promising = stop == Stop::Unfinished,
-                    }
-                }
+                self.promising = (self.short && self.scan.is_rooted()).then_some(0);
+            }
+            // Twice as much as it had in vain is enough to begin anew: all that, taken together, is read no more than twice.
+            if self.promising.is_some_and(|tried| tried * 2 <= self.buffer.len())
+                && let Some(frame) = self.short_way()
+            {
+                return Ok(Some(Token::Element(frame)));
             }
             let limit = match self.scan.is_rooted() {
                 true => self.limits.element,
@@ -324,6 +318,20 @@ impl Framer {
                 }
             }
         }
+    }
+
+    /// Tries the short way with the element at the front. One in so many is left to the long way, which is to find the same.
+    fn short_way(&mut self) -> Option<Frame> {
+        let taken = self.canonical.element(&self.buffer, self.content, &self.limits);
+        self.promising = matches!(taken, Err(Stop::Unfinished)).then_some(self.buffer.len());
+        let (len, surface) = taken.ok()?;
+        self.uncompared = self.uncompared.saturating_sub(1);
+        if self.uncompared > 0 {
+            return Some(self.frame(len, surface, None));
+        }
+        self.uncompared = SAMPLE;
+        self.expected = Some((len, surface));
+        None
     }
 
     fn found(&mut self, found: Found) -> Result<Option<Token>, Violation> {
@@ -356,9 +364,10 @@ impl Framer {
             }
             Found::Element(len) => {
                 let octets = self.buffer.get(..len).unwrap_or_default();
-                let short = std::mem::take(&mut self.promising)
-                    .then(|| self.canonical.element(octets, self.content, &self.limits).ok())
-                    .flatten();
+                let short = self
+                    .promising
+                    .take()
+                    .and_then(|_| self.canonical.element(octets, self.content, &self.limits).ok());
                 let Judged { surface, rewritten } = match short {
                     Some((_, surface)) => Judged { surface, rewritten: None },
                     None => self.strict.element(octets, &self.limits)?,
@@ -389,7 +398,7 @@ impl Framer {
             Rule::Grown => self.strict.grown(),
             _ => 0,
         });
-        self.promising = false;
+        self.promising = None;
         self.scan.taken();
         let declared = self.declared.clone();
         let skip = Skip::new(refusal, violation, self.content, declared, self.limits.skip);

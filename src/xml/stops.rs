@@ -13,13 +13,13 @@ pub(super) struct Stops<'a> {
     window: usize,
     /// Those of the last window that were not asked for yet.
     left: u64,
-    has_control: bool,
-    has_high: bool,
+    /// Which kinds of octets there were.
+    seen: u64,
 }
 
 impl<'a> Stops<'a> {
     pub(super) fn new(octets: &'a [u8]) -> Self {
-        Self { octets, window: 0_usize.wrapping_sub(WINDOW), left: 0, has_control: false, has_high: false }
+        Self { octets, window: 0_usize.wrapping_sub(WINDOW), left: 0, seen: 0 }
     }
 
     /// The next one, and what is there; none if there is none in all octets.
@@ -49,45 +49,65 @@ impl<'a> Stops<'a> {
     }
 
     /// Whether there is a control character up to the last place that was told, or not far behind it.
+    #[inline(always)]
     pub(super) fn has_control(&self) -> bool {
-        self.has_control
+        self.seen & CONTROL != 0
     }
 
     /// Whether there is an octet beyond ASCII up to the last place that was told, or not far behind it.
+    #[inline(always)]
     pub(super) fn has_high(&self) -> bool {
-        self.has_high
+        self.seen & HIGH != 0
     }
 
     /// Looks at one window more.
-    #[inline]
+    #[inline(always)]
     fn look(&mut self) -> Option<()> {
         let next = self.window.wrapping_add(WINDOW);
-        let rest = self.octets.get(next..)?;
-        let seen = match rest.first_chunk::<WINDOW>() {
-            Some(window) => see(window),
-            None if rest.is_empty() => return None,
-            None => see(&padded(rest)),
-        };
-        self.left = seen.stops;
-        self.has_control |= seen.has_control;
-        self.has_high |= seen.has_high;
-        self.window = next;
+        let seen = look(self.octets.get(next..)?)?;
+        (self.left, self.seen, self.window) = (seen.stops, self.seen | seen.kinds, next);
         Some(())
     }
 
     /// Goes to the next place that ends a text. None if there is none.
-    #[cold]
+    #[inline(always)]
     fn leap(&mut self) -> Option<()> {
-        let rest = self.octets.get(self.window.wrapping_add(WINDOW)..)?;
-        let far = memchr::memchr3(b'<', b'&', b'>', rest)?;
-        let passed = rest.get(..far)?;
-        let (least, most) =
-            passed.iter().fold((u8::MAX, 0), |(least, most), b| (b.min(&least).to_owned(), most | b));
-        self.has_control |= least < b' ';
-        self.has_high |= !most.is_ascii();
-        self.window = self.window.wrapping_add(far);
+        let (far, kinds) = leap(self.octets.get(self.window.wrapping_add(WINDOW)..)?)?;
+        (self.seen, self.window) = (self.seen | kinds, self.window.wrapping_add(far));
         Some(())
     }
+}
+
+/// What is in the first window of the rest. None if there is no rest.
+///
+/// By itself, so that who asks keeps what is in hand in registers: most of what is asked needs no new window.
+#[inline(never)]
+fn look(rest: &[u8]) -> Option<Seen> {
+    match rest.first_chunk::<WINDOW>() {
+        Some(window) => Some(see(window)),
+        None if rest.is_empty() => None,
+        None => Some(see(&padded(rest))),
+    }
+}
+
+/// How far the next place is that ends a text, and what kinds of octets are before it.
+#[cold]
+fn leap(rest: &[u8]) -> Option<(usize, u64)> {
+    let far = memchr::memchr3(b'<', b'&', b'>', rest)?;
+    let passed = rest.get(..far)?;
+    let (least, most) =
+        passed.iter().fold((u8::MAX, 0), |(least, most): (u8, u8), b| (least.min(*b), most.max(*b)));
+    Some((far, kind(CONTROL, least < b' ') | kind(HIGH, !most.is_ascii())))
+}
+
+/// A control character is there; an octet beyond ASCII.
+const CONTROL: u64 = 1;
+const HIGH: u64 = 2;
+
+/// This kind, if it is there.
+#[inline(always)]
+fn kind(kind: u64, is_there: bool) -> u64 {
+    u64::from(is_there) * kind
 }
 
 /// Octets that are looked at at once.
@@ -99,12 +119,12 @@ const LONG: u32 = 4;
 /// What is in one window.
 struct Seen {
     stops: u64,
-    has_control: bool,
-    has_high: bool,
+    kinds: u64,
 }
 
 /// The last octets, with spaces behind them: those are never told.
 #[cold]
+#[inline(never)]
 fn padded(rest: &[u8]) -> [u8; WINDOW] {
     let mut window = [b' '; WINDOW];
     window.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
@@ -114,7 +134,7 @@ fn padded(rest: &[u8]) -> [u8; WINDOW] {
 #[inline(always)]
 fn see(window: &[u8; WINDOW]) -> Seen {
     let (parts, _) = window.as_chunks::<16>();
-    let [a, b, c, d] = parts else { return Seen { stops: 0, has_control: true, has_high: true } };
+    let [a, b, c, d] = parts else { return Seen { stops: 0, kinds: CONTROL | HIGH } };
     let [a, b, c, d] = [a, b, c, d].map(|part| u8x16::new(*part));
     let marked = |part: u8x16| {
         let brackets = (part | all(b'<' ^ b'>')).simd_eq(all(b'<' | b'>'));
@@ -124,7 +144,7 @@ fn see(window: &[u8; WINDOW]) -> Seen {
     let stops = marked(a) | marked(b) << 16 | marked(c) << 32 | marked(d) << 48;
     let (least, most) = (a.min(b).min(c.min(d)), a | b | (c | d));
     let control = least.min(all(b' ' - 1)).simd_eq(least).to_bitmask() != 0;
-    Seen { stops, has_control: control, has_high: most.to_bitmask() != 0 }
+    Seen { stops, kinds: kind(CONTROL, control) | kind(HIGH, most.to_bitmask() != 0) }
 }
 
 #[inline(always)]
