@@ -69,7 +69,7 @@ use super::websocket::Frames;
 use super::{BoxIo, Tools, now};
 use crate::filter;
 use crate::limit::Stranger;
-use crate::reason::Reason;
+use crate::reason::{Flow, Reason};
 use crate::relay::{Effect, Input, LaneId, Relay, Side, plan};
 use crate::stream::{Pair, Secured};
 
@@ -301,6 +301,11 @@ impl Pump {
 
     /// Legs whose connections have ended are none any more, and their places are free.
     fn forget_closed(&mut self) {
+        // D10: a server whose connection is over has none, however long the server behind takes to close its own. Its pairs count until
+        // then.
+        if self.meta.flow == Flow::S2sIn && self.legs.near.as_ref().is_some_and(Leg::is_closed) {
+            self.places.give_up();
+        }
         if self.legs.fars.forget_closed() {
             let stands = |pair: &Pair| {
                 let mut all = self.relay.guard().pairs().iter().chain(self.relay.back().pairs());

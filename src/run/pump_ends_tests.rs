@@ -1,6 +1,7 @@
 //! Ends of streams: what was under way is delivered, goes back, or is counted.
 
 use super::*;
+use crate::policy::Quotas;
 
 // A side that takes no octets for T-stanza is gone; nothing that was accepted is lost in silence (BE-11).
 #[tokio::test(start_paused = true)]
@@ -125,4 +126,30 @@ async fn what_is_cut_at_the_end_is_counted() {
         text.lines().find(|l| l.starts_with("gatehouse_stanzas_refused_total") && l.contains("shutdown"));
     let lost: u32 = lost.unwrap_or_else(|| panic!("{text}")).rsplit(' ').next().unwrap().parse().unwrap();
     assert!((20..30).contains(&lost), "{lost}");
+}
+
+// D10: fifty streams that an honest server has closed are none of its connections any more, whatever the server behind makes of their
+// ends. What they hold stays counted by their pairs.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_its_peer_has_closed_takes_none_of_the_domains_connections() {
+    let outside = Scripted::default();
+    let backend = outside.lay(ROOM);
+    let tools = tools(outside);
+    let (mut play, mut backend) = friend_at(&tools, backend).await;
+    let friend = crate::run::tests::domain("friend.example");
+    let one = Quotas { connections: Some(1), pairs: Some(1), ..Quotas::default() };
+    let connection = || tools.bounds.proven.server(&friend, None, &one).map(drop);
+    let pair = || tools.bounds.proven.pair(&friend, &one).map(drop);
+    assert_eq!(connection(), Err(Reason::TooManyOfDomain));
+    say(&mut play.near, "</stream:stream>").await;
+    rest(&mut play.near).await;
+    hear(&mut backend, "</stream:stream>").await;
+    assert_eq!(connection(), Err(Reason::TooManyOfDomain), "its connection stands");
+    play.near.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!play.task.is_finished(), "the server behind has not closed its stream");
+    assert_eq!((connection(), pair()), (Ok(()), Err(Reason::TooManyPairsOfDomain)));
+    say(&mut backend, "</stream:stream>").await;
+    play.task.await.unwrap();
+    assert_eq!(pair(), Ok(()));
 }
