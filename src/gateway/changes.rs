@@ -1,6 +1,7 @@
 //! What is different between what is in force and what was read, in words.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::parts::Credentials;
 use super::protocol::{ByRule, Change, Plan};
@@ -150,10 +151,21 @@ pub(super) fn elsewhere(old: &Settings, new: &Settings, views: &[View]) -> Vec<S
                 && Jid::parse(&client.address).is_ok_and(|jid| jid.domain == domain.name.as_str())
         });
         let (pairs, clients) = (pairs.count(), clients.count());
+        // DB-62: whom nobody names may call from anywhere.
+        let callers = new.callers(domain);
+        let speaks = |ip: &IpAddr| callers.is_empty() || callers.iter().any(|net| net.contains(ip));
+        let silenced = before.backend.s2s != domain.backend.s2s
+            && !before.backend.s2s.iter().all(|address| speaks(&address.ip().to_canonical()));
+        let last = match silenced {
+            true => {
+                "; what its old server still sends comes back, unless `backend: { from }` names that, too"
+            }
+            false => "",
+        };
         if pairs + clients > 0 {
             lines.push(format!(
                 "{0}: {pairs} pairs and {clients} clients stay where its server was when they came, until they end; `gatehouse close {0}` \
-                 ends the pairs, `gatehouse close USER@{0}` a client",
+                 ends the pairs, `gatehouse close USER@{0}` a client{last}",
                 domain.name
             ));
         }

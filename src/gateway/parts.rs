@@ -68,7 +68,9 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
         let budget = domain.backend.dialback_timeout.saturating_sub(Duration::from_secs(1));
         let multiplex = domain.backend.multiplex;
         let server = server(settings, domain);
-        let hosted = plan::HostedDomain { keys_by, budget, multiplex, max_octets, takes, rfc7622, server };
+        let at = domain.backend.s2s.clone().into();
+        let hosted =
+            plan::HostedDomain { keys_by, budget, multiplex, max_octets, takes, rfc7622, server, at };
         (domain.name.clone(), hosted)
     });
     Home {

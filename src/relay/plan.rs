@@ -1,7 +1,8 @@
 //! The three flows as data, and what does not change while the process lives.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixed;
@@ -57,6 +58,8 @@ pub struct HostedDomain {
     pub rfc7622: bool,
     /// Which server it is: domains with the same number are of one (POL-08).
     pub server: usize,
+    /// Where it takes the streams of other servers.
+    pub at: Arc<[SocketAddr]>,
 }
 
 impl HostedDomain {
@@ -310,6 +313,12 @@ impl Home {
             Some(KeysBy::Address(networks)) => networks.is_any() || networks.contains(address),
             Some(KeysBy::Verify) | None => false,
         }
+    }
+
+    /// Where errors go about what this domain has sent.
+    pub fn reports_to(&self, domain: &Domain) -> Arc<[SocketAddr]> {
+        let known = self.hosted.get(domain).or_else(|| self.departed.get(domain));
+        known.map(|known| Arc::clone(&known.at)).unwrap_or_default()
     }
 
     /// Whether both domains are of one server.

@@ -11,6 +11,7 @@ mod back;
 mod living;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,11 +43,19 @@ pub struct Couriers {
     bounces: Throttle<(Domain, Box<[u8]>)>,
     hold: Arc<Hold>,
     /// Relays that have a stream of the pair to a backend.
-    inside: Mutex<HashMap<Pair, (RelayId, Teller<Order>)>>,
+    inside: Mutex<HashMap<Pair, Inside>>,
     /// Streams of peers that take the stanzas of a pair (XEP-0288), the oldest first.
     back: Mutex<HashMap<Pair, VecDeque<WayBack>>>,
     /// Report streams, for each backend.
     places: Mutex<HashMap<usize, Arc<Places>>>,
+}
+
+/// A relay that has a stream of a pair to a backend, and where that is.
+#[derive(Debug)]
+struct Inside {
+    id: RelayId,
+    tell: Teller<Order>,
+    at: Arc<[SocketAddr]>,
 }
 
 /// A stream of a peer, and what it takes.
@@ -56,7 +65,8 @@ type WayBack = (RelayId, Arc<Cargo>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     pair: Pair,
-    reports: bool,
+    /// Where they go.
+    reports: Option<Arc<[SocketAddr]>>,
 }
 
 #[derive(Debug)]
@@ -101,7 +111,8 @@ impl Couriers {
 
     /// A relay has a stream of this pair to a backend, for as long as the ticket lives.
     pub fn stands(tools: &Arc<Tools>, pair: &Pair, id: RelayId, tell: Teller<Order>) -> InsideTicket {
-        held(&tools.peering.couriers.inside).insert(pair.clone(), (id, tell));
+        let at = tools.home.reports_to(&pair.target);
+        held(&tools.peering.couriers.inside).insert(pair.clone(), Inside { id, tell, at });
         InsideTicket { couriers: Arc::clone(&tools.peering.couriers), pair: pair.clone(), id }
     }
 
@@ -119,7 +130,7 @@ impl Couriers {
     pub fn serve<'a>(&self, mut pairs: impl Iterator<Item = &'a Pair>) -> bool {
         let (living, back) = (held(&self.living), held(&self.back));
         pairs.any(|pair| {
-            back.contains_key(pair) || living.contains_key(&Key { pair: pair.clone(), reports: false })
+            back.contains_key(pair) || living.contains_key(&Key { pair: pair.clone(), reports: None })
         })
     }
 }
@@ -135,7 +146,7 @@ pub struct InsideTicket {
 impl Drop for InsideTicket {
     fn drop(&mut self) {
         let mut inside = held(&self.couriers.inside);
-        if inside.get(&self.pair).is_some_and(|(id, _)| *id == self.id) {
+        if inside.get(&self.pair).is_some_and(|inside| inside.id == self.id) {
             inside.remove(&self.pair);
         }
     }
@@ -197,9 +208,11 @@ pub fn send(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<Arc<Cargo>
     give(tools, pair, Given::Own, stanza)
 }
 
-/// Tells the backend of `via` what became of its stanza. What finds no room is counted.
+/// Tells the backend of `via` what became of its stanza. What finds no room is counted. A stream of the pair that leads to another
+/// server is of no use: the domain has moved, or another one has written in its name.
 pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart: bool) {
-    let own = held(&tools.peering.couriers.inside).get(pair).filter(|_| !apart).map(|(_, tell)| tell.clone());
+    let leads_there = |inside: &&Inside| !apart && inside.at == tools.home.reports_to(&via);
+    let own = held(&tools.peering.couriers.inside).get(pair).filter(leads_there).map(|own| own.tell.clone());
     let stanza = match own.map(|own| own.tell(Order::Report(Box::new((pair.clone(), stanza.clone()))))) {
         Some(Ok(())) => return,
         Some(Err(_)) | None => stanza,
@@ -233,7 +246,7 @@ fn give(tools: &Arc<Tools>, pair: &Pair, given: Given<'_>, stanza: Bytes) -> Res
         Given::Own => (Load::Own, None, None),
         Given::Report(via) => (Load::Report, Some(via), None),
     };
-    let key = Key { pair: pair.clone(), reports: load == Load::Report };
+    let key = Key { pair: pair.clone(), reports: via.as_ref().map(|via| tools.home.reports_to(via)) };
     let mut living = held(&tools.peering.couriers.living);
     let Some(courier) = living.get_mut(&key) else {
         if let Some(cargo) = back::way(&tools.peering.couriers, &key) {
@@ -278,7 +291,7 @@ fn start(
     (first, brought): (VecDeque<(Load, Bytes)>, Brought),
 ) -> Arc<Cargo> {
     let has = |wanted: Load| first.iter().any(|(load, _)| *load == wanted);
-    let load = match key.reports {
+    let load = match key.reports.is_some() {
         true => Load::Report,
         false if has(Load::Own) => Load::Own,
         false if has(Load::Admitted) => Load::Admitted,
@@ -301,8 +314,9 @@ fn start(
     living.insert(key.clone(), courier);
     let (tools, key, own) = (Arc::clone(tools), key.clone(), Arc::clone(&cargo));
     tokio::spawn(async move {
-        let places =
-            server.filter(|_| key.reports).map(|server| (server, tools.peering.couriers.places(server)));
+        let places = server
+            .filter(|_| key.reports.is_some())
+            .map(|server| (server, tools.peering.couriers.places(server)));
         let place = match &places {
             Some((server, places)) => wait_for_place(&tools.peering.couriers, *server, places).await,
             None => None,

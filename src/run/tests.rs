@@ -144,6 +144,7 @@ pub(crate) fn home() -> Home {
         takes: crate::relay::Takes::default(),
         rfc7622: false,
         server: 0,
+        at: std::sync::Arc::default(),
     };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),

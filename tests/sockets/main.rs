@@ -53,6 +53,7 @@ mod limits;
 mod lists;
 mod load;
 mod misconfigured;
+mod moved;
 mod old_servers;
 mod one_port;
 mod outages;

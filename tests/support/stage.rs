@@ -60,6 +60,7 @@ pub fn home() -> Home {
         takes: gatehouse::relay::Takes::default(),
         rfc7622: false,
         server: 0,
+        at: std::sync::Arc::default(),
     };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted.clone()), (domain("annex.example"), hosted)]),

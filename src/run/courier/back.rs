@@ -30,14 +30,14 @@ pub fn open_back(tools: &Arc<Tools>, pair: &Pair, id: RelayId) -> Arc<Cargo> {
 /// Where stanzas of this pair go back, if there is a way. The first that was there is the one, until it ends.
 pub(super) fn way(couriers: &Couriers, key: &Key) -> Option<Arc<Cargo>> {
     let back = held(&couriers.back);
-    let (_, cargo) = back.get(&key.pair).filter(|_| !key.reports)?.front()?;
+    let (_, cargo) = back.get(&key.pair).filter(|_| key.reports.is_none())?.front()?;
     Some(Arc::clone(cargo))
 }
 
 /// The stream of that relay takes none of this pair any more, if it did: what did not go back, and what still waits, goes on over
 /// the next way back, or over a stream of our own.
 pub fn carry_on(tools: &Arc<Tools>, pair: &Pair, id: RelayId, unsent: Vec<Bytes>) {
-    let key = Key { pair: pair.clone(), reports: false };
+    let key = Key { pair: pair.clone(), reports: None };
     // Nobody can give anything to this pair meanwhile.
     let mut living = held(&tools.peering.couriers.living);
     let own = take_out(&tools.peering.couriers, pair, id);

@@ -33,7 +33,7 @@ impl Living {
 
     /// It lives from now on.
     pub(super) fn insert(&mut self, key: Key, courier: Courier) {
-        if !key.reports {
+        if key.reports.is_none() {
             let Pair { sender, target } = key.pair.clone();
             self.called.entry(target).or_default().insert(sender);
         }
@@ -42,7 +42,7 @@ impl Living {
 
     /// It has gone.
     pub(super) fn remove(&mut self, key: &Key) -> Option<Courier> {
-        if !key.reports
+        if key.reports.is_none()
             && let Some(callers) = self.called.get_mut(&key.pair.target)
         {
             callers.remove(&key.pair.sender);
@@ -60,7 +60,7 @@ impl Living {
     ) -> impl Iterator<Item = (&'a Domain, &'a Courier)> {
         self.called.get(domain).into_iter().flatten().filter_map(|sender| {
             let pair = Pair { sender: sender.clone(), target: domain.clone() };
-            Some((sender, self.all.get(&Key { pair, reports: false })?))
+            Some((sender, self.all.get(&Key { pair, reports: None })?))
         })
     }
 
