@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::tune::{Tuning, mark, tune};
+use super::tune::{Tuning, mark, pace};
 use crate::reason::{Cause, Reason, Why};
 
 /// How long to try, and from where.
@@ -119,7 +119,7 @@ async fn dial(address: SocketAddr, params: &Params) -> io::Result<TcpStream> {
         None => return Err(io::ErrorKind::AddrNotAvailable.into()),
     }
     let stream = socket.connect(address).await?;
-    tune(&stream, params.tuning)?;
+    pace(&stream, params.tuning)?;
     Ok(stream)
 }
 

@@ -24,12 +24,20 @@ pub struct Tuning {
 ///
 /// # Errors
 /// As the system says.
-pub fn tune(socket: &impl AsFd, Tuning { patience, dscp }: Tuning) -> io::Result<()> {
-    match dscp {
+pub fn tune(socket: &impl AsFd, tuning: Tuning) -> io::Result<()> {
+    match tuning.dscp {
         Some(dscp) => mark(socket, dscp)?,
         // There may have been one before; and nobody asks for none.
         None => drop(mark(socket, 0)),
     }
+    pace(socket, tuning)
+}
+
+/// The same for a socket of our own making, which bears its mark already, if it has one.
+///
+/// # Errors
+/// As the system says.
+pub(super) fn pace(socket: &impl AsFd, Tuning { patience, .. }: Tuning) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
