@@ -18,9 +18,11 @@ macro_rules! table {
     ) => {
         $(#[$spec_doc])*
         #[derive(Clone, Debug, Default, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
         pub struct $spec {
-            $( $(#[$field_doc])* #[doc = concat!(" Default: `", $default, "`, from `", $least, "` to `", $most, "`. Example: `", $key, ": ", $default, "`")] pub $name: Option<Scalar>, )*
+            $( #[cfg_attr(feature = "schema", schemars(extend("x-row" = [stringify!($kind), $default, $least, $most])))]
+               $(#[$field_doc])* #[doc = concat!(" Default: `", $default, "`, from `", $least, "` to `", $most, "`. Example: `", $key, ": ", $default, "`")] pub $name: Option<Scalar>, )*
         }
 
         $(#[$doc])*

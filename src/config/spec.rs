@@ -10,6 +10,7 @@ pub type Scalars = Placed<Vec<Scalar>>;
 
 /// The whole file. Relative paths are relative to it.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct FileSpec {
     /// The version of the format. No default. Example: `version: v1`
@@ -83,6 +84,7 @@ pub struct FileSpec {
 
 /// One of `lists:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ListSpec {
     /// Its name in rules, metrics and logs: letters, digits, `-`, `_` and `.`. No default. Example: `name: spammers`
@@ -110,6 +112,7 @@ pub struct ListSpec {
 
 /// `verify:` of a list.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct VerifySpec {
     /// A minisign public key, in Base64. The signature lies beside the list, under its name or URL and `.minisig`; without a good one it
@@ -119,6 +122,7 @@ pub struct VerifySpec {
 
 /// One of `listen:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ListenSpec {
     /// Who connects: `s2s` (remote servers), `c2s` (clients), `websocket` (clients in browsers, RFC 7395, over HTTPS), `mixed`
@@ -150,6 +154,7 @@ pub struct ListenSpec {
 
 /// One of `domains:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DomainSpec {
     /// The domain; subdomains are listed one by one. No default. Example: `name: example.com`
@@ -179,6 +184,7 @@ pub struct DomainSpec {
 
 /// `clients:` of a domain.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ClientsSpec {
     /// Whether clients are asked for a certificate: `off`; `request`, and who shows one is held to it; or `require`, and nobody
@@ -197,6 +203,7 @@ pub struct ClientsSpec {
 
 /// `certificate:` of a domain.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct CertificateSpec {
     /// PEM file with the certificate, then its issuers. No default. Example: `chain: pki/example.com.pem`
@@ -207,6 +214,7 @@ pub struct CertificateSpec {
 
 /// `backend:` of a domain.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BackendSpec {
     /// Addresses for clients, tried in order; a host name is looked up by the system, again every 15 s. Default: none. Example:
@@ -276,6 +284,7 @@ pub struct BackendSpec {
 
 /// `limits:` of a backend.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BackendLimitsSpec {
     /// The largest stanza, at least 10000B; the same as `stanza` beside it. Default: that of `server`, else `limits: { stanza }`
@@ -291,6 +300,7 @@ pub struct BackendLimitsSpec {
 
 /// `dialback:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DialbackSpec {
     /// The secrets of the two realms. Nodes that have the same vouch for each other's keys. Default: random at start, which serves
@@ -300,6 +310,7 @@ pub struct DialbackSpec {
 
 /// `cluster:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ClusterSpec {
     /// The name that the nodes have together, and by which what they keep in the store is told from what is not theirs. No default.
@@ -318,6 +329,7 @@ pub struct ClusterSpec {
 /// `secrets:` of dialback. Each file holds at least 256 bits: 32 random octets, 64 hexadecimal digits or 44 of base64. A file of
 /// text may hold up to four, one a line: the first makes keys, all verify them.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct SecretsSpec {
     /// File for the world side. Default: random at start. Example: `world: secrets/world`
@@ -328,6 +340,7 @@ pub struct SecretsSpec {
 
 /// `trust:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TrustSpec {
     /// `system`, or a PEM file of trust anchors. Default: `system`.
@@ -345,6 +358,7 @@ pub struct TrustSpec {
 
 /// One of `peers:` of trust.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PeerTrustSpec {
     /// The peers' domains. No default. Example: `domains: [partner.example]`
@@ -355,6 +369,7 @@ pub struct PeerTrustSpec {
 
 /// `dns:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DnsSpec {
     /// Resolvers; port 53 where none is written. Default: the system's. Example: `servers: ["127.0.0.1:5353"]`
@@ -375,6 +390,7 @@ pub struct DnsSpec {
 
 /// One of `routes:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct RouteSpec {
     /// The remote domain; `*.` and a domain stand for all below it, `*` for all remote ones; the most specific holds. No default.
@@ -393,6 +409,7 @@ pub struct RouteSpec {
 
 /// `steering:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct SteeringSpec {
     /// Where to answer DNS queries; port 53 where none is written. No default. Example: `listen: "10.0.0.1:53"`
@@ -410,6 +427,7 @@ pub struct SteeringSpec {
 
 /// `admin:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AdminSpec {
     /// Where to serve metrics and health over HTTP, read only: an address with a port, or `unix:` and the path of a socket, which only
@@ -427,6 +445,7 @@ pub struct AdminSpec {
 
 /// `log:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LogSpec {
     /// `text` or `json`. Default: `text`.
@@ -437,6 +456,7 @@ pub struct LogSpec {
 
 /// `audit:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AuditSpec {
     /// The file that audit records are appended to. No default. Example: `file: /var/log/gatehouse/audit.jsonl`

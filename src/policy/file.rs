@@ -9,6 +9,7 @@ pub type Scalar = Placed<String>;
 
 /// A policy file.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PolicyFile {
     /// The version of the format: `v1`. No default.
@@ -23,6 +24,7 @@ pub struct PolicyFile {
 
 /// `defaults:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DefaultsSpec {
     /// Proofs that are enough: `dane`, `certificate`, `posh`, `dialback`; a stronger one than those named always is, in this order, but
@@ -39,6 +41,7 @@ pub struct DefaultsSpec {
 
 /// One of `rules:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct RuleSpec {
     /// The label in metrics, logs and explanations; unique over all files. Letters, digits, `-`, `_` and `.`. No default.
@@ -90,6 +93,7 @@ pub struct RuleSpec {
 
 /// `stanzas:` of a rule.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct StanzasSpec {
     /// Kinds that may pass: `message`, `presence`, `iq`. Default: all three.
@@ -100,6 +104,7 @@ pub struct StanzasSpec {
 
 /// `limits:` of a rule.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct QuotasSpec {
     /// Stanzas a second, like `50/s`. Default: the gateway's own limit.
@@ -116,6 +121,7 @@ pub struct QuotasSpec {
 
 /// `egress:` of a rule, or of `defaults`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct EgressSpec {
     /// Namespaces of child elements that are cut from what leaves, like `http://jabber.org/protocol/chatstates`; also names of
@@ -130,6 +136,7 @@ pub struct EgressSpec {
 /// `quarantine:` of a rule, or of `defaults`. Counted is what comes from a registrable domain with all below it, for all hosted domains
 /// together; what our users send there is not counted.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct QuarantineSpec {
     /// Messages that pass, like `20/h`: no more than 20 within an hour, whenever it begins; the units are `s`, `min`, `h` and `day`.
@@ -149,6 +156,7 @@ pub struct QuarantineSpec {
 
 /// One of `expect:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct CaseSpec {
     /// The sender. No default.

@@ -109,6 +109,22 @@ pub struct Placed<T> {
     pub value: T,
 }
 
+/// In a schema it is what stands there: where is told by the file.
+#[cfg(feature = "schema")]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Placed<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        generator.subschema_for::<T>()
+    }
+}
+
 impl<T> Placed<T> {
     /// The place in `file`.
     pub fn place(&self, file: &Arc<str>) -> Place {

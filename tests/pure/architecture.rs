@@ -37,7 +37,7 @@ const CRATES_BELOW: &[(&str, &[&str])] = &[
     ("filter", &["bytes"]),
     ("peers", &["jiff", "serde", "serde_json"]),
     ("stream", &["bytes", "aws_lc_rs", "base64"]),
-    ("policy", &["aws_lc_rs", "ipnet", "jiff", "serde", "serde_json", "strsim"]),
+    ("policy", &["aws_lc_rs", "ipnet", "jiff", "schemars", "serde", "serde_json", "strsim"]),
     ("xml", &["bytes", "memchr", "quick_xml", "simdutf8", "smallvec", "wide"]),
     ("jid", &["idna", "stringprep", "precis_profiles", "psl", "unicode_normalization"]),
     ("reason", &[]),

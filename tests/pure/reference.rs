@@ -1,4 +1,5 @@
-//! The reference of every key and the schemas for editors are made from the spec types, their comments included.
+//! The reference of every key and the schemas for editors are made from the spec types, their comments included, by schemars
+//! (feature `schema`). What neither a type nor its comment says in words a program knows stands here: choices, and which of several are needed.
 //!
 //! `GATEHOUSE_WRITE=1 cargo test --test pure reference` writes them; without it a file that is not what the types say fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -12,6 +13,9 @@ use std::path::{Path, PathBuf};
 use gatehouse::config::load;
 use gatehouse::config::spec::FileSpec;
 use gatehouse::policy::{PatchFile, PolicyFile};
+use schemars::schema_for;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 /// One key of a map of the file.
@@ -131,75 +135,113 @@ fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The spec types, by name, from their sources.
+/// The spec types, by name, as they tell of themselves.
 fn types() -> Types {
+    let mut order = Order::default();
+    order.of::<FileSpec>();
+    order.of::<PolicyFile>();
+    order.of::<PatchFile>();
     let mut types = Types::new();
-    for path in ["src/config/spec.rs", "src/policy/file.rs", "src/policy/patches/file.rs"] {
-        let source = fs::read_to_string(root(path)).unwrap();
-        let mut name = None;
-        let mut comment = String::new();
-        for line in source.lines().map(str::trim) {
-            if let Some(words) = line.strip_prefix("///") {
-                comment += words;
-            } else if let Some(rest) = line.strip_prefix("pub struct ") {
-                name = Some(rest.trim_end_matches(" {").to_owned());
-                types.insert(name.clone().unwrap(), Vec::new());
-                comment.clear();
-            } else if let (Some(name), Some((field, form))) =
-                (&name, line.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")))
-            {
-                let form = form_of(form.trim_end_matches(','));
-                types.get_mut(name).unwrap().push(key(field, &comment, form));
-                comment.clear();
-            } else if line == "}" {
-                name = None;
-            }
-        }
-    }
-    let source = fs::read_to_string(root("src/config/limits.rs")).unwrap();
-    let mut name = None;
-    let mut comment = String::new();
-    for line in source.lines().map(str::trim) {
-        if let Some(words) = line.strip_prefix("///") {
-            comment += words;
-        } else if let Some(rest) = line.strip_prefix("spec ").filter(|rest| !rest.starts_with('$')) {
-            name = Some(rest.trim_end_matches(';').to_owned());
-            comment.clear();
-        } else if line.starts_with("settings ") {
-            comment.clear();
-        } else if line == "}" {
-            name = None;
-        } else if let (Some(name), Some((field, rest))) = (&name, line.split_once(" (\"")) {
-            let words: Vec<&str> = rest.split('"').collect();
-            let form = match words[1].trim_matches(|c: char| !c.is_ascii_lowercase()) {
-                "count" => Form::Count,
-                "size" => Form::Size,
-                "time" => Form::Time,
-                "rate" => Form::Rate,
-                "pace" => Form::Pace,
-                "flow" => Form::Flow,
-                other => panic!("{other}: {line}"),
-            };
-            let mut found = key(field, &comment, form);
-            comment.clear();
-            assert_eq!(found.name, words[0]);
-            assert!(found.meaning.starts_with(char::is_uppercase), "{}: {}", found.name, found.meaning);
-            found.default = Some(format!("`{}`; from `{}` to `{}`", words[2], words[4], words[6]));
-            found.example = Some(format!("`{}: {}`", words[0], words[2]));
-            found.range = words[4].parse().ok().zip(words[6].parse().ok());
-            types.entry(name.clone()).or_default().push(found);
+    for schema in [schema_for!(FileSpec), schema_for!(PolicyFile), schema_for!(PatchFile)] {
+        let defined = schema.get("$defs").and_then(Value::as_object).into_iter().flatten();
+        let whole = (schema.get("title").unwrap().as_str().unwrap(), schema.as_value());
+        for (name, schema) in defined.map(|(name, schema)| (name.as_str(), schema)).chain([whole]) {
+            let mut properties = schema["properties"].as_object().unwrap().clone();
+            let fields = order.0.get(name).unwrap_or_else(|| panic!("{name} is not read"));
+            let keys: Vec<Key> =
+                fields.iter().map(|field| key(field, &properties.remove(*field).unwrap())).collect();
+            assert!(properties.is_empty(), "{name} does not read {properties:?}");
+            types.insert(name.to_owned(), keys);
         }
     }
     types
 }
 
-fn form_of(text: &str) -> Form {
-    let inner = text.rsplit('<').next().unwrap().trim_end_matches('>').to_owned();
-    match (text.contains("Vec<") || inner == "Scalars", inner.as_str()) {
-        (true, "Scalar" | "Scalars") => Form::Words,
-        (false, "Scalar") => Form::Word,
-        (true, _) => Form::Maps(inner),
-        (false, _) => Form::Map(inner.rsplit("::").next().unwrap().to_owned()),
+/// The keys of each type as the reader is told of them, in the order in which they are declared: a schema has none.
+#[derive(Default)]
+struct Order(BTreeMap<&'static str, &'static [&'static str]>);
+
+impl Order {
+    fn of<'de, T: Deserialize<'de>>(&mut self) {
+        T::deserialize(self).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+/// Each map has all of its keys, each list one entry, and all else is a word.
+impl<'de> Deserializer<'de> for &mut Order {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_str("x")
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_u32(1)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_seq(Each { order: self, left: [""].iter() })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.insert(name, fields);
+        visitor.visit_map(Each { order: self, left: fields.iter() })
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct
+        tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// The keys of a map, or the entries of a list.
+struct Each<'a> {
+    order: &'a mut Order,
+    left: std::slice::Iter<'a, &'static str>,
+}
+
+impl<'de> MapAccess<'de> for Each<'_> {
+    type Error = serde::de::value::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Self::Error> {
+        self.left.next().map(|key| seed.deserialize(key.into_deserializer())).transpose()
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Self::Error> {
+        seed.deserialize(&mut *self.order)
+    }
+}
+
+impl<'de> SeqAccess<'de> for Each<'_> {
+    type Error = serde::de::value::Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Self::Error> {
+        self.left.next().map(|_| seed.deserialize(&mut *self.order)).transpose()
+    }
+}
+
+/// What a property is, beside that it may be absent.
+fn form_of(schema: &Value) -> Form {
+    let named = |schema: &Value| {
+        let reference = schema["$ref"].as_str().or_else(|| schema["anyOf"][0]["$ref"].as_str());
+        reference.map(|reference| reference.rsplit('/').next().unwrap().to_owned())
+    };
+    match (schema.get("items"), named(schema)) {
+        (Some(items), _) => named(items).map_or(Form::Words, Form::Maps),
+        (None, Some(name)) => Form::Map(name),
+        (None, None) => Form::Word,
     }
 }
 
@@ -227,7 +269,9 @@ fn without_rules(comment: &str) -> String {
     text + rest
 }
 
-fn key(field: &str, comment: &str, form: Form) -> Key {
+/// A key by its name and what its field says of itself. A limit says in a row what it counts, its default and its ends.
+fn key(name: &str, schema: &Value) -> Key {
+    let comment = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
     let comment = without_rules(comment.trim());
     let comment = comment.as_str();
     let (comment, example) = match comment.split_once("Example: ") {
@@ -240,15 +284,30 @@ fn key(field: &str, comment: &str, form: Form) -> Key {
         }
         (None, Some((meaning, _))) => (meaning, None),
         (None, None) => (comment, Some("nothing".to_owned())),
-        (Some(_), Some(_)) => panic!("{field} has a default and has none: {comment}"),
+        (Some(_), Some(_)) => panic!("{name} has a default and has none: {comment}"),
     };
+    let (name, meaning) = (name.to_owned(), meaning.trim().to_owned());
+    let Some(row) = schema["x-row"].as_array() else {
+        return Key { name, meaning, default, example, range: None, form: form_of(schema) };
+    };
+    let row: Vec<&str> = row.iter().map(|word| word.as_str().unwrap()).collect();
+    let [kind, default, least, most] = row[..] else { panic!("{name}: {row:?}") };
+    assert!(meaning.starts_with(char::is_uppercase), "{name}: {meaning}");
     Key {
-        name: field.trim_start_matches("r#").replace('_', "-"),
-        meaning: meaning.trim().to_owned(),
-        default,
-        example,
-        range: None,
-        form,
+        meaning,
+        default: Some(format!("`{default}`; from `{least}` to `{most}`")),
+        example: Some(format!("`{name}: {default}`")),
+        range: least.parse().ok().zip(most.parse().ok()),
+        form: match kind {
+            "count" => Form::Count,
+            "size" => Form::Size,
+            "time" => Form::Time,
+            "rate" => Form::Rate,
+            "pace" => Form::Pace,
+            "flow" => Form::Flow,
+            other => panic!("{name}: {other}"),
+        },
+        name,
     }
 }
 
@@ -373,10 +432,10 @@ fn map_schema(types: &Types, name: &str) -> Value {
 
 /// Whether it is a map of `gatehouse.yaml`: policy files are taken as they are.
 fn may_come_from_elsewhere(types: &Types, name: &str) -> bool {
-    let of_policy = ["src/policy/file.rs", "src/policy/patches/file.rs"]
-        .map(|path| fs::read_to_string(root(path)).unwrap())
-        .concat();
-    types.contains_key(name) && !of_policy.contains(&format!("pub struct {name} {{"))
+    let mut of_policy = Order::default();
+    of_policy.of::<PolicyFile>();
+    of_policy.of::<PatchFile>();
+    types.contains_key(name) && !of_policy.0.contains_key(name)
 }
 
 /// What is written, or where it stands.
@@ -439,18 +498,12 @@ fn every_key_has_its_words_and_every_choice_stands_in_them() {
             );
         }
     }
-    let source = fs::read_to_string(root("src/config/spec.rs")).unwrap()
-        + &fs::read_to_string(root("src/policy/file.rs")).unwrap()
-        + &fs::read_to_string(root("src/policy/patches/file.rs")).unwrap();
     for (name, field, words) in CHOICES {
-        let body =
-            source.split_once(&format!("pub struct {name} {{")).unwrap().1.split_once("\n}").unwrap().0;
-        let rust = field.replace('-', "_");
-        let stands = [format!("pub {rust}:"), format!("pub r#{rust}:")];
-        let comment = stands.iter().find_map(|stands| body.split_once(stands.as_str())).unwrap().0;
-        let comment = comment.rsplit_once("    pub ").map_or(comment, |(_, comment)| comment);
+        let key = types[*name].iter().find(|key| key.name == *field).unwrap();
+        let said = [Some(&key.meaning), key.default.as_ref(), key.example.as_ref()];
         for word in *words {
-            assert!(comment.contains(word), "{name}.{field}: {word} does not stand in the comment");
+            let stands = said.into_iter().flatten().any(|said| said.contains(word));
+            assert!(stands, "{name}.{field}: {word} does not stand in the comment");
         }
     }
 }

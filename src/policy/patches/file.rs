@@ -25,6 +25,7 @@ impl PatchSource {
 
 /// A file of patches.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PatchFile {
     /// The version of the format: `v1`. No default.
@@ -37,6 +38,7 @@ pub struct PatchFile {
 
 /// One of `patches:`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PatchSpec {
     /// The label in metrics and logs; unique over all files. Letters, digits, `-`, `_` and `.`. No default.
@@ -75,6 +77,7 @@ pub struct PatchSpec {
 
 /// One of `when:` Elements for which all of it holds are counted.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ConditionSpec {
     /// Their local name. Default: any.
@@ -97,6 +100,7 @@ pub struct ConditionSpec {
 
 /// One of `expect:` in a file of patches.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PatchCaseSpec {
     /// The whole stanza, as it would stand on a stream. No default.
