@@ -25,6 +25,7 @@ mod zones;
 mod audit;
 mod beside;
 mod both_ways;
+mod breaks;
 mod busywork;
 mod circuit;
 mod cli;

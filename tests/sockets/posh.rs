@@ -130,6 +130,17 @@ fn cases() -> Vec<Case> {
         ),
         case("a redirect to the hoster", moved("https://hoster.example/posh/good.json"), None),
         case("a redirect on the same host", moved("/elsewhere.json"), None),
+        // RFC 9110 10.2.2: beside the file, above it, and without a scheme; above the first folder there is nothing.
+        case("a redirect beside it", moved("beside.json?of=it"), None),
+        case("a redirect above it", moved("../../elsewhere.json"), None),
+        case("a redirect above everything", moved("../../../../elsewhere.json"), None),
+        case("a redirect without a scheme", moved("//hoster.example/posh/good.json"), None),
+        case(
+            "a redirect within a name inside",
+            moved("//inside.example/good.json"),
+            Some("posh-not-fetched"),
+        ),
+        case("a redirect beside it to nothing", moved("nothing.json"), Some("posh-not-fetched")),
         case("another certificate", document(&file(&[&next], 600)), Some("posh-mismatch")),
         case("over", document(&file(&[&one], 0)), Some("posh-unusable")),
         case("no time", document(r#"{"fingerprints":[]}"#), Some("posh-unusable")),
@@ -276,6 +287,7 @@ async fn a_file_proves_a_partner_both_ways_and_what_is_wrong_with_it_is_told() {
     for (n, case) in cases.iter().enumerate() {
         web.put(&format!("{}{PATH}", domain(n)), case.answer.clone());
         web.put(&format!("{}/elsewhere.json", domain(n)), good.clone());
+        web.put(&format!("{}/.well-known/posh/beside.json?of=it", domain(n)), good.clone());
     }
     for (case, peer) in cases.iter().zip(&partners) {
         judged(&world, peer, case.what, case.cause).await;
@@ -304,7 +316,7 @@ async fn a_file_proves_a_partner_both_ways_and_what_is_wrong_with_it_is_told() {
     }
 
     // The words that an operator reads name each proof that was tried.
-    let refused = record(&world, |r| r["pair"] == *format!("{}>hall.example", domain(6))).await;
+    let refused = record(&world, |r| r["pair"] == *format!("{}>hall.example", domain(12))).await;
     let told = refused["detail"].as_str().unwrap_or_default();
     assert!(told.contains("not by certificate"), "{refused}");
     let labels = [("method", "posh"), ("outcome", "allow")];
@@ -357,7 +369,7 @@ async fn a_file_proves_a_partner_both_ways_and_what_is_wrong_with_it_is_told() {
     let said = probe(domain(0)).await;
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains("proven by   posh"), "{}", said.out);
-    let said = probe(domain(6)).await;
+    let said = probe(domain(12)).await;
     assert_ne!(said.code, 0, "{said:?}");
     assert!(said.out.contains("not by      posh: the certificate is none of those"), "{}", said.out);
 }
