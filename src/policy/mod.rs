@@ -67,7 +67,7 @@ pub use verdict::{Permit, Verdict};
 
 use crate::jid::{Domain, Jid};
 use crate::reason::{Detail, Outcome};
-use domains::Index;
+use domains::{ByDomain, Index};
 use rules::Rule;
 use settings::Hosted;
 
@@ -76,7 +76,7 @@ use settings::Hosted;
 pub struct Policy {
     rules: Arc<Rules>,
     hosted: Arc<Vec<Hosted>>,
-    by_domain: Arc<HashMap<Domain, usize>>,
+    by_domain: Arc<ByDomain<usize>>,
     bans: Arc<Bans>,
     known: Arc<Known>,
     lists: Arc<Lists>,
