@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::event::{DialbackOutcome, Event, Role};
 use super::life::Life;
 use super::turn::Turn;
-use super::{Behalf, Destination, Effect, FarId, Side};
+use super::{Behalf, Destination, Effect, FarId, Home, HostedDomain, Side};
 use crate::jid::Domain;
 use crate::policy::{Identity, Tls, Verdict};
 use crate::reason::{Direction, Facing, Outcome, Reason, Why};
@@ -242,11 +242,11 @@ impl Far {
     }
 
     /// The largest stanza that the server of this domain takes over it: by its own word, and by the operator's.
-    pub(super) fn largest(&self, target: &Domain, turn: &Turn<'_>) -> usize {
-        match self.stands.and_then(|stands| stands.max_octets) {
+    pub(super) fn largest(&self, server: Option<&HostedDomain>, home: &Home) -> usize {
+        match (self.stands.and_then(|stands| stands.max_octets), server) {
             // A peer knows best. Of one that says nothing no more is expected than others may send us.
-            Some(told) if !turn.home.hosts(target) => told,
-            told => told.unwrap_or(usize::MAX).min(turn.home.taken(target)),
+            (Some(told), None) => told,
+            (told, server) => told.unwrap_or(usize::MAX).min(home.taken_by(server)),
         }
     }
 

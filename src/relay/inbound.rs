@@ -179,12 +179,12 @@ impl Inbound {
     pub(super) fn token(&mut self, side: Side, token: Token, turn: &mut Turn<'_>) {
         match side {
             Side::Near => {
-                // What ends the stream without another word of ours before.
-                if matches!(token, Token::End | Token::Violation(_)) || is_error(&token) {
-                    self.counting.last_word(&self.near, turn);
-                }
                 // Most of what comes changes nothing of what stands.
                 let passes = matches!(&token, Token::Element(frame) if frame.head().kind() != Kind::Other);
+                // What ends the stream without another word of ours before.
+                if !passes && (matches!(token, Token::End | Token::Violation(_)) || is_error(&token)) {
+                    self.counting.last_word(&self.near, turn);
+                }
                 self.near_token(token, turn);
                 if !passes || !self.near.is_live() {
                     self.settle_back(turn);

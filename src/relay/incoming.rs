@@ -13,12 +13,11 @@ use super::origin::{Origin, pair_between};
 use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::{Turned, excess};
-use super::{Effect, FarId, HeldStanza, Home, Passing, Sender, Words};
+use super::{Effect, FarId, HeldStanza, Home, HostedDomain, Passing, Sender, Takes, Words};
 use crate::filter::{self, Admitted, Context, Decision, Guard, PairRoute};
 use crate::jid::Domain;
 use crate::policy::{Beside, Counted, Permit, Place, RuleName};
 use crate::reason::{Direction, Flow, Reason};
-use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Head, Kind, RefusedStanza, rewrite};
 
 /// What stands on the stream that a stanza came on.
@@ -185,7 +184,7 @@ impl Incoming<'_> {
         }
         let admitted = self.guard.pair(index)?;
         let target = &admitted.pair().target;
-        let sender = sender(frame, edits, bare, admitted.pair());
+        let sender = sender(frame, edits, bare, admitted);
         let address = std::str::from_utf8(sender.address.of(frame.octets())).ok()?;
         match &*self.asked {
             Some(asked) if asked.target == *target && *asked.address == *address => asked.listed.clone(),
@@ -217,13 +216,14 @@ impl Incoming<'_> {
         let pair = admitted.pair();
         let rewritten = edits.map(|edits| rewrite(&frame, edits));
         let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
+        let server = turn.home.hosted.get(&pair.target);
         // SM-09, XML-18: what the receiving server would refuse, with the whole stream, is refused here alone.
         let most = match admitted.route() {
             PairRoute::Withdrawn(reason) => return ORIGIN.sent_back(frame.head(), &reason.into(), turn),
-            PairRoute::Leg(number) => self.onwards.largest(FarId(number), pair, turn),
-            PairRoute::Carried => turn.home.taken(&pair.target),
+            PairRoute::Leg(number) => self.onwards.largest(FarId(number), server, turn.home),
+            PairRoute::Carried => turn.home.taken_by(server),
         };
-        if let Some((reason, measure)) = excess(turn.home, pair, most, &frame, edits, octets) {
+        if let Some((reason, measure)) = excess((most, Takes::of(server)), &frame, edits, octets) {
             return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
         }
         let in_force = InForce::from(admitted);
@@ -231,8 +231,7 @@ impl Incoming<'_> {
             Some(word) => in_force.of_sender(word, octets, turn),
             None => in_force.passes(Scope::Whole, frame.head(), octets, turn),
         }
-        let held = held(frame.head(), admitted.permit());
-        let sender = Some(Sender { held, ..sender(&frame, edits, bare, pair) });
+        let sender = Some(sender(&frame, edits, bare, admitted));
         let passed = Event::Passed { hosted: pair.target.clone(), kind: frame.head().kind(), octets };
         let stanza = Passing { octets: rewritten.unwrap_or_else(|| frame.into_octets()), sender };
         turn.push(self.onwards.take(admitted, stanza));
@@ -296,12 +295,12 @@ impl Onwards<'_> {
     }
 
     /// The largest stanza that is taken over that leg.
-    fn largest(self, id: FarId, pair: &Pair, turn: &Turn<'_>) -> usize {
+    fn largest(self, id: FarId, server: Option<&HostedDomain>, home: &Home) -> usize {
         let leg = match self {
             Self::Legs(fars) => fars.get(&id),
             Self::Inward(_) => None,
         };
-        leg.map_or_else(|| turn.home.taken(&pair.target), |far| far.largest(&pair.target, turn))
+        leg.map_or_else(|| home.taken_by(server), |far| far.largest(server, home))
     }
 }
 
@@ -334,7 +333,7 @@ pub(super) const ORIGIN: Origin<'static> = Origin { direction: Direction::Inboun
 /// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one; but a room is
 /// one bare address, so of presence and of what is said in a room the full one is told, too.
 /// What the filter wrote anew is canonical there, and what it left is canonical as it came.
-fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pair: &Pair) -> Sender {
+fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, admitted: &Admitted) -> Sender {
     let head = frame.head();
     fn whole<'a>(anew: Option<&'a String>, came: Option<Cow<'a, str>>) -> Cow<'a, str> {
         anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default()
@@ -360,11 +359,11 @@ fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pa
             None => Words::Apart(whole(written(), head.from()).into()),
         });
     Sender {
-        domain: pair.sender.clone(),
+        domain: admitted.pair().sender.clone(),
         address: address.unwrap_or_else(|| apart(written(), head.from())),
         occupant,
         recipient: recipient.unwrap_or_else(|| apart(edits.and_then(|e| e.to.as_ref()), head.to())),
         subscribes: head.kind() == Kind::Presence && head.is_type("subscribe"),
-        held: None,
+        held: held(head, admitted.permit()),
     }
 }

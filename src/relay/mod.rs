@@ -172,13 +172,17 @@ impl Relay {
 
     /// Something happened at `now`; what is to be done comes back, in order.
     pub fn step(&mut self, side: Side, input: Input, now: Instant) -> Vec<Effect> {
-        let mut out = Vec::new();
+        // A stanza passes, and that is noted.
+        let mut out = Vec::with_capacity(2);
         self.step_into(side, input, now, &mut out);
         out
     }
 
     /// The same, behind what is there already: whoever steps often brings room for what is to be done.
     pub fn step_into(&mut self, side: Side, input: Input, now: Instant, out: &mut Vec<Effect>) {
+        if let Input::Token(token) = input {
+            return self.token(side, token, now, out);
+        }
         if let Input::Home(home) = &input {
             self.home.clone_from(home);
         }
@@ -186,13 +190,12 @@ impl Relay {
             self.policy.clone_from(policy);
         }
         let mut turn = Turn::new(&self.home, &self.policy, now, out);
-        match (&mut self.shape, input) {
-            (_, Input::Token(token)) => self.token(side, token, now, out),
-            (Shape::Client(client), input) => client.step(side, input, &mut turn),
-            (Shape::Courier(courier), input) => courier.step(side, input, &mut turn),
-            (Shape::Inbound(inbound), input) => inbound.step(side, input, &mut turn),
-            (Shape::Outbound(outbound), input) => outbound.step(input, &mut turn),
-            (Shape::Verifier(verifier), input) => verifier.step(side, input, &mut turn),
+        match &mut self.shape {
+            Shape::Client(client) => client.step(side, input, &mut turn),
+            Shape::Courier(courier) => courier.step(side, input, &mut turn),
+            Shape::Inbound(inbound) => inbound.step(side, input, &mut turn),
+            Shape::Outbound(outbound) => outbound.step(input, &mut turn),
+            Shape::Verifier(verifier) => verifier.step(side, input, &mut turn),
         }
     }
 

@@ -83,6 +83,34 @@ pub struct Takes {
     pub value: Option<usize>,
 }
 
+impl Takes {
+    /// What this server takes; as much as the gateway lets through where it is not ours.
+    pub fn of(server: Option<&HostedDomain>) -> Self {
+        server.map(|server| server.takes).unwrap_or_default()
+    }
+
+    /// Why a stanza of so many octets as it leaves is more than a server takes that takes `most`, and the limit with what was found.
+    pub fn excess(
+        self,
+        most: usize,
+        octets: usize,
+        measure: xml::Measure,
+    ) -> Option<(Reason, (usize, usize))> {
+        if octets > most {
+            return Some((Reason::BeyondPeerLimit, (most, octets)));
+        }
+        let counted = [
+            (Reason::BackendAttrs, self.attributes, measure.attributes),
+            (Reason::BackendNodes, self.nodes, measure.nodes),
+            (Reason::BackendAttrValue, self.value, measure.value),
+        ];
+        counted.into_iter().find_map(|(reason, most, found)| {
+            let (most, found) = (most?, usize::try_from(found).unwrap_or(usize::MAX));
+            (found > most).then_some((reason, (most, found)))
+        })
+    }
+}
+
 /// How the clients of one hosted domain are met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientDomain {
@@ -264,29 +292,12 @@ impl Home {
     /// The largest stanza that the server of this domain takes: as the operator says, or as much as strangers may send. What is
     /// measured by it is the stanza as it leaves, which may be longer than it came (XML-18).
     pub fn taken(&self, target: &Domain) -> usize {
-        self.hosted.get(target).and_then(|hosted| hosted.max_octets).unwrap_or(self.limits.proven.element)
+        self.taken_by(self.hosted.get(target))
     }
 
-    /// Why a stanza as it leaves is more than a server takes that takes so many octets, and the limit with what was found.
-    pub fn excess(
-        &self,
-        target: &Domain,
-        most: usize,
-        octets: usize,
-        measure: xml::Measure,
-    ) -> Option<(Reason, (usize, usize))> {
-        let takes = self.hosted.get(target).map(|hosted| hosted.takes).unwrap_or_default();
-        let found = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        let all = [
-            (Reason::BeyondPeerLimit, Some(most), octets),
-            (Reason::BackendAttrs, takes.attributes, found(measure.attributes)),
-            (Reason::BackendNodes, takes.nodes, found(measure.nodes)),
-            (Reason::BackendAttrValue, takes.value, found(measure.value)),
-        ];
-        let over = |(reason, most, found): (Reason, Option<usize>, usize)| {
-            most.filter(|most| found > *most).map(|most| (reason, (most, found)))
-        };
-        all.into_iter().find_map(over)
+    /// The same of this server; none: it is not ours.
+    pub fn taken_by(&self, server: Option<&HostedDomain>) -> usize {
+        server.and_then(|server| server.max_octets).unwrap_or(self.limits.proven.element)
     }
 
     /// Whether the server of this domain reads addresses as RFC 7622 has them.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::event::Event;
 use super::origin::{NEUTRAL, Origin, canonical, pair_of};
 use super::turn::Turn;
-use super::{Effect, Home, Passing, Sender, Words};
+use super::{Effect, Home, Passing, Sender, Takes, Words};
 use crate::filter::ErrorReply;
 use crate::jid::{Domain, Jid};
 use crate::reason::{Direction, Reason};
@@ -281,18 +281,16 @@ fn spokesman<'a>(to: &'a str, pair: &'a Pair) -> &'a str {
     }
 }
 
-/// XML-18: why the stanza, as it leaves for a server that takes so many octets at `most`, is more than that server takes.
+/// XML-18: why the stanza, as it leaves for a server that takes so much, is more than that.
 pub(super) fn excess(
-    home: &Home,
-    pair: &Pair,
-    most: usize,
+    (most, takes): (usize, Takes),
     frame: &Frame,
     edits: Option<&Edits>,
     octets: usize,
 ) -> Option<(Reason, (usize, usize))> {
     let mut measure = frame.head().measure();
     measure.attributes += u32::from(edits.is_some_and(|edits| edits.lang.is_some()));
-    home.excess(&pair.target, most, octets, measure)
+    takes.excess(most, octets, measure)
 }
 
 /// Who has caused it, as far as each address is limited (LIM-04).

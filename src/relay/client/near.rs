@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::super::leg::OfLeg;
 use super::super::life::Life;
 use super::super::patched::Patched;
-use super::super::turned::{Fate, Turned};
-use super::super::{Destination, Effect, Event, LoginAttempt, Side};
+use super::super::turned::{Fate, Turned, excess};
+use super::super::{Destination, Effect, Event, LoginAttempt, Side, Takes};
 use super::managed::Managed;
 use super::{After, FAR, Step, edited};
 use crate::filter::client as filter;
@@ -253,9 +253,8 @@ impl Step<'_, '_> {
     /// XML-18: why the stanza, as it leaves, is more than the client's server takes.
     fn excess(&self, frame: &Frame, edits: &Edits, octets: usize) -> Option<(Reason, (usize, usize))> {
         let to = self.client.terms.as_ref().map(|terms| &terms.to)?;
-        let mut measure = frame.head().measure();
-        measure.attributes += u32::from(edits.lang.is_some());
-        self.turn.home.excess(to, self.turn.home.taken(to), octets, measure)
+        let server = self.turn.home.hosted.get(to);
+        excess((self.turn.home.taken_by(server), Takes::of(server)), frame, Some(edits), octets)
     }
 
     fn turn_away_near(&mut self, turned: &Turned<'_>) {

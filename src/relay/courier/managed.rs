@@ -157,7 +157,7 @@ impl Courier {
     /// The leg stands: what waited goes out in order.
     pub(super) fn flush(&mut self, turn: &mut Turn<'_>) {
         let Some(far) = self.far.as_deref() else { return };
-        let (id, limit) = (far.id(), far.largest(far.target(), turn));
+        let (id, limit) = (far.id(), far.largest(turn.home.hosted.get(far.target()), turn.home));
         let own = self.guard.pairs().iter().position(|admitted| admitted.route() == PairRoute::Leg(id.0));
         let young = self.is_report() && self.is_young(turn.now);
         let mut waiting = self.queue.take();

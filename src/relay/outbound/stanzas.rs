@@ -1,11 +1,11 @@
 //! Stanzas of a backend, on their way into the world or to another backend.
 
-use super::super::Effect;
 use super::super::beside::{InForce, Scope};
 use super::super::event::{Event, Withheld};
 use super::super::patched::Patched;
 use super::super::turn::Turn;
 use super::super::turned::{Turned, excess};
+use super::super::{Effect, Takes};
 use super::Outbound;
 use super::lanes::{Lane, Permits};
 use crate::filter::{self, Ends, Inward, Leaving, Outgoing, StanzaRefusal};
@@ -143,10 +143,9 @@ impl Outbound {
                 let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
                 // XML-18: what another backend does not take; a peer tells by itself, when it is called.
                 if permits.into.is_some() {
-                    let (pair, most) = (&lane.pair, home.taken(receiver));
-                    if let Some((reason, measure)) =
-                        excess(home, pair, most, &frame, edits.as_deref(), octets)
-                    {
+                    let (pair, server) = (&lane.pair, home.hosted.get(receiver));
+                    let most = (home.taken_by(server), Takes::of(server));
+                    if let Some((reason, measure)) = excess(most, &frame, edits.as_deref(), octets) {
                         let turned = Turned::beyond(frame.head(), reason, measure, octets);
                         return self.turn_away(&turned, pair, turn);
                     }
