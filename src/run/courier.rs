@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-pub use self::back::{carry_on, open_back};
+pub use self::back::carry_on;
 
 use self::living::Living;
 use super::cargo::{Brought, Cargo, Hold, NotTaken};
@@ -110,10 +110,35 @@ impl Couriers {
     }
 
     /// A relay has a stream of this pair to a backend, for as long as the ticket lives.
-    pub fn stands(tools: &Arc<Tools>, pair: &Pair, id: RelayId, tell: Teller<Order>) -> InsideTicket {
-        let at = tools.home.reports_to(&pair.target);
-        held(&tools.peering.couriers.inside).insert(pair.clone(), Inside { id, tell, at });
-        InsideTicket { couriers: Arc::clone(&tools.peering.couriers), pair: pair.clone(), id }
+    pub fn stands(
+        self: &Arc<Self>,
+        home: &Home,
+        pair: &Pair,
+        id: RelayId,
+        tell: Teller<Order>,
+    ) -> InsideTicket {
+        let at = home.reports_to(&pair.target);
+        held(&self.inside).insert(pair.clone(), Inside { id, tell, at });
+        InsideTicket { couriers: Arc::clone(self), pair: pair.clone(), id }
+    }
+
+    /// Whether one more bounce to the address that it is for is within its rate (LIM-09). Whoever causes bounces without end gets them
+    /// one after the other, and the others of his domain get theirs.
+    ///
+    /// # Errors
+    /// When it may be.
+    pub fn admits_bounce(&self, pair: &Pair, bounce: &[u8]) -> Result<(), Duration> {
+        let to = (pair.target.clone(), addressee(bounce).into());
+        self.bounces.asks(&to, now())
+    }
+
+    /// The domain has shown itself: whoever calls there for one of ours does not wait for an attempt that hangs (CLS-07).
+    pub fn alive(&self, home: &Home, domain: &Domain) {
+        let living = held(&self.living);
+        for (_, courier) in living.callers(domain).filter(|(sender, _)| home.hosts(sender)) {
+            // Whoever cannot be told is at work.
+            let _told = courier.tell.tell(Order::Alive);
+        }
     }
 
     /// All backends together may have so many octets waiting from now on.
@@ -152,16 +177,6 @@ impl Drop for InsideTicket {
     }
 }
 
-/// Whether one more bounce to the address that it is for is within its rate (LIM-09). Whoever causes bounces without end gets them
-/// one after the other, and the others of his domain get theirs.
-///
-/// # Errors
-/// When it may be.
-pub fn admits_bounce(tools: &Tools, pair: &Pair, bounce: &[u8]) -> Result<(), Duration> {
-    let to = (pair.target.clone(), addressee(bounce).into());
-    tools.peering.couriers.bounces.asks(&to, now())
-}
-
 /// The bare address that a bounce of ours is for: no value before it holds an apostrophe ([`crate::filter::ErrorReply`]).
 fn addressee(bounce: &[u8]) -> &[u8] {
     let from = memchr::memmem::find(bounce, TO).map_or(bounce.len(), |at| at + TO.len());
@@ -191,15 +206,6 @@ pub fn bring(
     give(tools, pair, Given::Brought(caller), stanza)
 }
 
-/// The domain has shown itself: whoever calls there for one of ours does not wait for an attempt that hangs (CLS-07).
-pub fn alive(tools: &Tools, domain: &Domain) {
-    let living = held(&tools.peering.couriers.living);
-    for (_, courier) in living.callers(domain).filter(|(sender, _)| tools.home.hosts(sender)) {
-        // Whoever cannot be told is at work.
-        let _told = courier.tell.tell(Order::Alive);
-    }
-}
-
 /// Has a stanza of a backend carried over the stream of its pair; where the next ones go.
 ///
 /// # Errors
@@ -219,7 +225,9 @@ pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart
     };
     match give(tools, pair, Given::Report(via), stanza) {
         Ok(_) => {}
-        Err(Turned::Full(..) | Turned::None(_)) => dropped(tools, pair, Reason::QueueFull),
+        Err(Turned::Full(..) | Turned::None(_)) => {
+            tools.observe.unanswered(sides(&tools.home, pair), Reason::QueueFull)
+        }
         Err(Turned::Stopped) => lost(tools, pair, Reason::Shutdown),
     }
 }
@@ -372,24 +380,17 @@ async fn wait_for_place<'a>(
 
 /// This stanza goes nowhere: it is counted and told.
 pub fn lost(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
-    let (flow, hosted) = side(&tools.home, pair);
+    let (flow, hosted, _) = sides(&tools.home, pair);
     let meta = Meta { id: tools.registry.unnamed(), flow, peer: None, local: None };
     let event = Event::Refused { pair: Some(pair.clone()), hosted: Some(hosted.clone()), reason };
     tools.observe.note(&meta, &event);
 }
 
-/// This answer of the gateway's own goes nowhere: it is counted, and told once a minute. The stanza that it is about was told.
-pub fn dropped(tools: &Tools, pair: &Pair, reason: Reason) {
-    let (flow, hosted) = side(&tools.home, pair);
-    let remote = if *hosted == pair.sender { &pair.target } else { &pair.sender };
-    tools.observe.unanswered(flow, hosted, remote, reason);
-}
-
-/// Which way the stanzas of the pair take, and whose they are here.
-fn side<'a>(home: &Home, pair: &'a Pair) -> (Flow, &'a Domain) {
+/// Which way the stanzas of the pair take, whose they are here, and whose elsewhere.
+pub fn sides<'a>(home: &Home, pair: &'a Pair) -> (Flow, &'a Domain, &'a Domain) {
     match flow(home, pair) {
-        Flow::S2sOut => (Flow::S2sOut, &pair.sender),
-        flow @ (Flow::C2s | Flow::S2sIn) => (flow, &pair.target),
+        Flow::S2sOut => (Flow::S2sOut, &pair.sender, &pair.target),
+        flow @ (Flow::C2s | Flow::S2sIn) => (flow, &pair.target, &pair.sender),
     }
 }
 

@@ -212,16 +212,20 @@ async fn bounces_are_counted_for_the_address_that_they_go_to() {
     let flood = (0..3_000).filter(|n| {
         let id = format!("&apos; to=&apos;calm{n}@friend.example");
         let kind = if n % 2 == 0 { "iq" } else { "message" };
-        admits_bounce(&tools, &back, &bounce(kind, &format!("flood@friend.example/{n}"), &id)).is_ok()
+        tools
+            .peering
+            .couriers
+            .admits_bounce(&back, &bounce(kind, &format!("flood@friend.example/{n}"), &id))
+            .is_ok()
     });
     assert_eq!(flood.count(), 1024);
     for n in 0..1_000 {
         let calm = bounce("iq", &format!("calm{n}@friend.example/x"), "i");
         assert_eq!(addressee(&calm), format!("calm{n}@friend.example").as_bytes());
-        assert_eq!(admits_bounce(&tools, &back, &calm), Ok(()));
+        assert_eq!(tools.peering.couriers.admits_bounce(&back, &calm), Ok(()));
     }
     assert_eq!(addressee(&bounce("iq", "friend.example", "i")), b"friend.example");
-    let again = admits_bounce(&tools, &back, &bounce("iq", "flood@friend.example", "i"));
+    let again = tools.peering.couriers.admits_bounce(&back, &bounce("iq", "flood@friend.example", "i"));
     assert_eq!(again, Err(Duration::from_millis(100)), "ten a second");
 }
 
@@ -308,10 +312,10 @@ async fn who_waits_for_his_turn_keeps_it_when_the_domain_shows_itself() {
         let stanza = "<message from='a@hall.example' to='b@friend.example' id='1'/>";
         assert!(send(&tools, &pair("friend.example"), stanza.into()).is_ok());
         tokio::time::sleep(Duration::from_millis(100)).await;
-        alive(&tools, &domain("other.example"));
+        tools.peering.couriers.alive(&tools.home, &domain("other.example"));
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(begun.load(Ordering::Relaxed), 1, "{step:?}");
-        alive(&tools, &domain("friend.example"));
+        tools.peering.couriers.alive(&tools.home, &domain("friend.example"));
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(begun.load(Ordering::Relaxed), calls, "{step:?}");
         tokio::time::sleep(Duration::from_secs(120)).await;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::courier::{self, Couriers};
+use super::courier;
 use super::leg::Leg;
 use super::pump::{Awaited, Ends, Far, Pump, Sending, is_against};
 use super::told::Surroundings;
 use super::verifier::{self, VerifyRequest};
-use super::{STARTTLS_SPACE, now, strays};
+use super::{STARTTLS_SPACE, Tools, now, strays};
 use crate::jid::Domain;
 use crate::limit::{Leave, ProvenSlot, StreamTicket};
 use crate::metrics::Limit;
@@ -251,7 +251,7 @@ impl Pump {
             (self.meta.flow, &event)
         {
             tools.peering.circuits.alive(&pair.sender);
-            courier::alive(&tools, &pair.sender);
+            tools.peering.couriers.alive(&tools.home, &pair.sender);
             tools.outside.look_anew(&pair.sender);
         }
         let (meta, event, around) = self.surroundings().complete(event);
@@ -304,12 +304,13 @@ impl Pump {
 
     /// Whether that key is vouched for: a leg of ours waits with it, or another node that shares the secret made it lately.
     fn vouches(&self, facing: Facing, check: &KeyCheck, others: bool) -> bool {
-        let ours = self.tools.registry.awaited().vouches(facing, check, now());
+        let Tools { home, observe, peering, registry, .. } = &*self.tools;
+        let ours = registry.awaited().vouches(facing, check, now());
         match (ours, others) {
-            (None, true) => self.tools.observe.metrics().vouched_for_another(facing),
-            (None, false) => strays::look(&self.tools, facing, check),
+            (None, true) => observe.metrics().vouched_for_another(facing),
+            (None, false) => peering.strays.look(home, observe, facing, check),
             // A key of ours that is new here and old by its epoch: the clock was set in between.
-            (Some(age), false) if age < strays::YOUNG => strays::look(&self.tools, facing, check),
+            (Some(age), false) if age < strays::YOUNG => peering.strays.look(home, observe, facing, check),
             (Some(_), _) => {}
         }
         ours.is_some() || others
@@ -411,7 +412,8 @@ impl Pump {
             Ok(counted) => {
                 let inbound = permit.direction() == Direction::Inbound;
                 let tell = || self.life.tell().clone();
-                let inside = inbound.then(|| Couriers::stands(&tools, &pair, self.meta.id, tell()));
+                let inside =
+                    inbound.then(|| tools.peering.couriers.stands(&tools.home, &pair, self.meta.id, tell()));
                 let sending =
                     Sending { valve, carried: false, caller: None, _counted: counted, _inside: inside };
                 self.charges.begin(pair, sending);

@@ -6,8 +6,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Tools, now};
+use super::now;
+use super::observe::Observe;
 use crate::reason::Facing;
+use crate::relay::Home;
 use crate::stream::KeyCheck;
 
 /// When a key was looked at last.
@@ -26,24 +28,25 @@ impl Strays {
         }
         due
     }
-}
 
-/// Has a key looked at that nobody here knows.
-pub(super) fn look(tools: &Arc<Tools>, facing: Facing, check: &KeyCheck) {
-    let shaped = check.key.len() == 64 && check.key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !shaped || !tools.home.keys.facing(facing).is_shared() || !tools.peering.strays.is_due(now()) {
-        return;
+    /// Has a key looked at that nobody here knows.
+    pub(super) fn look(&self, home: &Arc<Home>, observe: &Arc<Observe>, facing: Facing, check: &KeyCheck) {
+        let shaped =
+            check.key.len() == 64 && check.key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !shaped || !home.keys.facing(facing).is_shared() || !self.is_due(now()) {
+            return;
+        }
+        let (home, observe, check, asked) = (Arc::clone(home), Arc::clone(observe), check.clone(), now());
+        // Nobody waits for it.
+        let _unheard = tokio::task::spawn_blocking(move || {
+            let Some(seconds) = home.keys.facing(facing).astray(&check, asked) else { return };
+            observe.metrics().key_astray(facing);
+            let (off, way) = (seconds.unsigned_abs(), if seconds < 0 { "before" } else { "after" });
+            tracing::warn!(facing = %facing, seconds,
+                "a key that this node or one with its secret made bears a time {off} s {way} ours, and was told invalid: one of \
+                 the clocks is wrong; have all nodes follow the same time (NTP)");
+        });
     }
-    let (tools, check, asked) = (Arc::clone(tools), check.clone(), now());
-    // Nobody waits for it.
-    let _unheard = tokio::task::spawn_blocking(move || {
-        let Some(seconds) = tools.home.keys.facing(facing).astray(&check, asked) else { return };
-        tools.observe.metrics().key_astray(facing);
-        let (off, way) = (seconds.unsigned_abs(), if seconds < 0 { "before" } else { "after" });
-        tracing::warn!(facing = %facing, seconds,
-            "a key that this node or one with its secret made bears a time {off} s {way} ours, and was told invalid: one of the \
-             clocks is wrong; have all nodes follow the same time (NTP)");
-    });
 }
 
 /// Until another key is looked at: tens of milliseconds of one processor each.

@@ -8,23 +8,31 @@ use bytes::Bytes;
 
 use super::{Couriers, Key, held, lost, start};
 use crate::reason::Reason;
-use crate::relay::Load;
+use crate::relay::{Load, StreamLimits};
 use crate::run::Tools;
 use crate::run::cargo::{Brought, Cargo};
-use crate::run::registry::{Phase, RelayId};
+use crate::run::registry::{Phase, Registry, RelayId};
 use crate::stream::Pair;
 
-/// The stream of a peer takes the stanzas of this pair from now on; where it finds them.
-pub fn open_back(tools: &Arc<Tools>, pair: &Pair, id: RelayId) -> Arc<Cargo> {
-    let cargo = Cargo::new(Arc::clone(&tools.peering.couriers.hold), &tools.home.limits);
-    let mut back = held(&tools.peering.couriers.back);
-    let ways = back.entry(pair.clone()).or_default();
-    // Those whose streams broke wait for a peer that is here.
-    let before: Vec<RelayId> = ways.iter().map(|(id, _)| *id).collect();
-    ways.push_back((id, Arc::clone(&cargo)));
-    drop(back);
-    before.into_iter().for_each(|id| tools.registry.forsake(id));
-    cargo
+impl Couriers {
+    /// The stream of a peer takes the stanzas of this pair from now on; where it finds them.
+    pub fn open_back(
+        &self,
+        limits: &StreamLimits,
+        registry: &Registry,
+        pair: &Pair,
+        id: RelayId,
+    ) -> Arc<Cargo> {
+        let cargo = Cargo::new(Arc::clone(&self.hold), limits);
+        let mut back = held(&self.back);
+        let ways = back.entry(pair.clone()).or_default();
+        // Those whose streams broke wait for a peer that is here.
+        let before: Vec<RelayId> = ways.iter().map(|(id, _)| *id).collect();
+        ways.push_back((id, Arc::clone(&cargo)));
+        drop(back);
+        before.into_iter().for_each(|id| registry.forsake(id));
+        cargo
+    }
 }
 
 /// Where stanzas of this pair go back, if there is a way. The first that was there is the one, until it ends.

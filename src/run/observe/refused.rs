@@ -56,8 +56,9 @@ impl Observe {
         }
     }
 
-    /// The answer to a stanza that was refused goes nowhere (LIM-09): its sender hears nothing of it.
-    pub fn unanswered(&self, flow: Flow, hosted: &Domain, remote: &Domain, reason: Reason) {
+    /// An answer of the gateway's own, to a stanza that was refused, goes nowhere (LIM-09): it is counted, and told once a minute. The
+    /// stanza that it is about was told.
+    pub fn unanswered(&self, (flow, hosted, remote): (Flow, &Domain, &Domain), reason: Reason) {
         self.metrics.refused(flow, Some(hosted), reason);
         if self.limits.admits(&(None, Limit::Carried), now()) {
             tracing::warn!(flow = %flow, domain = %hosted, %remote, reason = reason.label(),

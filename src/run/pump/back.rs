@@ -72,7 +72,7 @@ impl Backs {
         match self.0.get_mut(&pair) {
             Some(back) => back.ending = false,
             None => {
-                let cargo = courier::open_back(tools, &pair, id);
+                let cargo = tools.peering.couriers.open_back(&tools.home.limits, &tools.registry, &pair, id);
                 let back = Back { cargo, rates: None, shut: None, ending: false, returned: Vec::new() };
                 self.0.insert(pair, back);
             }

@@ -74,7 +74,7 @@ impl Bounces {
         let waiting = self.0.get_or_insert_default();
         let octets = waiting.octets.saturating_add(bounce.stanza.len());
         match octets > most {
-            true if slowed => courier::dropped(tools, &bounce.pair, Reason::QueueFull),
+            true if slowed => unanswered(tools, &bounce.pair),
             true => return Err(Reason::QueueFull),
             false => {
                 waiting.octets = octets;
@@ -96,7 +96,7 @@ impl Bounces {
     fn send(&mut self, tools: &Arc<Tools>, bounce: Bounce) -> Result<(), Reason> {
         let (now, metrics) = (now(), tools.observe.metrics());
         let waited = now.saturating_duration_since(bounce.since);
-        match courier::admits_bounce(tools, &bounce.pair, &bounce.stanza) {
+        match tools.peering.couriers.admits_bounce(&bounce.pair, &bounce.stanza) {
             Ok(()) => {
                 if !waited.is_zero() {
                     metrics.waited(Limit::Carried, waited);
@@ -111,7 +111,7 @@ impl Bounces {
             }
             Err(_late) => {
                 metrics.limited(Limit::Carried);
-                courier::dropped(tools, &bounce.pair, Reason::QueueFull);
+                unanswered(tools, &bounce.pair);
             }
         }
         Ok(())
@@ -125,7 +125,7 @@ impl Bounces {
                 self.wait(Bounce { pair, stanza, since }, Wait::Room(cargo, room));
             }
             Err(Turned::None(_)) => {
-                courier::dropped(tools, &pair, Reason::QueueFull);
+                unanswered(tools, &pair);
                 return Err(Reason::QueueFull);
             }
             Err(Turned::Stopped) => courier::lost(tools, &pair, Reason::Shutdown),
@@ -159,7 +159,7 @@ impl Bounces {
         {
             // It is within its rate already.
             if cargo.has_given_up() {
-                courier::dropped(tools, &bounce.pair, Reason::QueueFull);
+                unanswered(tools, &bounce.pair);
                 outcome = Err(Reason::QueueFull);
             } else {
                 outcome = self.hand_over(tools, bounce);
@@ -186,6 +186,11 @@ impl Bounces {
             courier::lost(tools, &bounce.pair, Reason::Shutdown);
         }
     }
+}
+
+/// A bounce of this pair goes nowhere.
+fn unanswered(tools: &Tools, pair: &Pair) {
+    tools.observe.unanswered(courier::sides(&tools.home, pair), Reason::QueueFull);
 }
 
 /// A bounce that may not go out within this time does not go out.

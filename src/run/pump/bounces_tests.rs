@@ -25,7 +25,7 @@ async fn bounces_above_the_rate_go_out_in_their_turn() {
     let _silent = outside.lay(1 << 20);
     let tools = tools(outside);
     let (pair, stanza) = bounce(0);
-    while courier::admits_bounce(&tools, &pair, &stanza).is_ok() {}
+    while tools.peering.couriers.admits_bounce(&pair, &stanza).is_ok() {}
     let begun = now();
     let mut streams = [Bounces::default(), Bounces::default()];
     for n in 0..110 {
