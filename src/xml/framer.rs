@@ -392,8 +392,9 @@ impl Framer {
         if self.expected.take().is_some() {
             return Err(Violation::of(Rule::Readers));
         }
+        // What is wrong with a header is no stanza's fault, whatever its name (rule H4).
         let refusal = ElementRefusal::of(violation, &self.limits)
-            .filter(|_| self.scan.is_rooted() && self.limits.skip > 0);
+            .filter(|_| self.declared.is_some() && self.limits.skip > 0);
         let refusal = refusal.ok_or(violation)?.with_found(match violation.rule {
             Rule::Grown => self.strict.grown(),
             _ => 0,

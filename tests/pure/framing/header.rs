@@ -235,3 +235,28 @@ fn header_values_are_decoded() {
         assert_eq!(read(&header.write_open()), [Token::Header(header)]);
     }
 }
+
+// H4, XML-17: "a stanza that may not pass is refused alone". A header is none, whatever its name: what of a stanza would be refused alone ends
+// the stream here, after a restart too, where the larger budgets hold.
+#[test]
+fn h4_what_is_refused_of_a_stanza_ends_the_stream_in_its_header() {
+    let many = |make: &dyn Fn(usize) -> String, count| (0..count).map(make).collect::<String>();
+    let wrong = [
+        " xmlns:x='a b'".to_owned(),
+        format!(" xmlns:x='{}'", "u".repeat(1025)),
+        many(&|nth| format!(" xmlns:a{nth}='u'"), 33),
+        many(&|nth| format!(" a{nth}=''"), 65),
+        format!(" {}=''", "n".repeat(257)),
+        " \u{e9}=''".to_owned(),
+        " a='&#x0000000000000000000000000000000000000041;'".to_owned(),
+    ];
+    for name in ["message", "iq", "presence", "stream:stream"] {
+        for attributes in &wrong {
+            let begin = format!(
+                "<{name} xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'{attributes}>"
+            );
+            let seen = read(format!("{begin}<message/></{name}>").as_bytes());
+            assert!(matches!(seen.as_slice(), [Token::Violation(_)]), "{begin}: {seen:?}");
+        }
+    }
+}
