@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Console, Exit};
+use crate::reason::{Class, Reason};
 
 /// Arguments of `audit report`.
 #[derive(Debug, clap::Args)]
@@ -213,7 +214,7 @@ impl Gathered {
             "admitted" | "ended" if record.pair.is_some() => self.pair(record),
             "rejected" | "refused" => self.refusal(record),
             // A stream that never came to a pair is a refusal where it did not go of itself.
-            "closed" if !ORDINARY.contains(&record.reason.as_str()) => self.refusal(record),
+            "closed" if !is_ordinary(&record.reason) => self.refusal(record),
             _ => {}
         }
     }
@@ -415,8 +416,10 @@ pub(in crate::cli) fn time(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Ends of streams without a pair that are no refusals.
-const ORDINARY: [&str; 5] = ["closed-by-operator", "connection-lost", "finished", "idle", "shutdown"];
+/// Whether a stream without a pair that has ended so was no refusal.
+fn is_ordinary(label: &str) -> bool {
+    Reason::ALL.iter().any(|reason| reason.label() == label && reason.is(Class::Ordinary))
+}
 
 /// Addresses of one pair that are told.
 const ADDRESSES: usize = 100;

@@ -1,6 +1,8 @@
 //! All that is known of a reason stands in its table: nothing else in the sources lists reasons, or says something of all whom it
 //! does not name. A reason that is new has a place in each class then, or has none because somebody thought so.
 
+use gatehouse::reason::Reason;
+
 use super::{code_lines, sources};
 
 /// So many reasons may stand side by side outside their table, no more.
@@ -10,7 +12,7 @@ const MOST: usize = 2;
 fn reasons_are_listed_in_their_table_only() {
     let mut wrong = Vec::new();
     for (path, text) in elsewhere() {
-        for (line, count) in lists(&text) {
+        for (line, count) in lists(&text).into_iter().chain(lists_of_labels(&text)) {
             if count > MOST {
                 wrong.push(format!("{path}:{line}: {count} reasons in a row"));
             }
@@ -28,6 +30,10 @@ fn a_list_of_reasons_and_an_arm_for_all_others_are_found() {
     assert_eq!(lists(list), [(2, 3)]);
     assert_eq!(lists("matches!(reason, Reason::Idle | Reason::Shutdown | Reason::Banned)"), [(1, 3)]);
     assert_eq!(lists("(Reason::Idle, Cause::Cut), (Reason::Shutdown, Cause::Cut)"), [(1, 1), (1, 1)]);
+    assert_eq!(
+        lists_of_labels("x(\"idle\");\n[\"finished\",\n \"idle\", \"shutdown\", \"other\"]"),
+        [(1, 1), (2, 3)]
+    );
     let arms = |last: &str| format!("match reason {{\n    Reason::Idle => {{ one() }}\n    {last}\n}}");
     for last in ["_ => two(),", "other => two(other),", "_ if three() => two(),\n    _ => four(),"] {
         assert_eq!(wildcards(&arms(last)), [1], "{last}");
@@ -86,10 +92,28 @@ fn elsewhere() -> Vec<(String, String)> {
 /// Where reasons stand side by side, with nothing between them but a comma or a bar, and how many.
 fn lists(text: &str) -> Vec<(usize, usize)> {
     const WORD: &str = "Reason::";
+    let ends = |at: usize| {
+        let name = &text[at + WORD.len()..];
+        at + WORD.len() + name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len())
+    };
+    side_by_side(text, text.match_indices(WORD).map(|(at, _)| (at, ends(at))).collect())
+}
+
+/// The same of their labels.
+fn lists_of_labels(text: &str) -> Vec<(usize, usize)> {
+    let labels = Reason::ALL.iter().map(|reason| format!("\"{}\"", reason.label()));
+    let places =
+        |label: String| text.match_indices(&label).map(|(at, it)| (at, at + it.len())).collect::<Vec<_>>();
+    let mut all: Vec<_> = labels.flat_map(places).collect();
+    all.sort_unstable();
+    side_by_side(text, all)
+}
+
+/// Where these stand side by side, and how many.
+fn side_by_side(text: &str, places: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     let mut found: Vec<(usize, usize)> = Vec::new();
     let mut end = None;
-    for (at, _) in text.match_indices(WORD) {
-        let name = text[at + WORD.len()..].find(|c: char| !c.is_ascii_alphanumeric());
+    for (at, behind) in places {
         let beside = end.is_some_and(|end| {
             at >= end && text[end..at].chars().all(|c| c.is_whitespace() || c == ',' || c == '|')
         });
@@ -97,7 +121,7 @@ fn lists(text: &str) -> Vec<(usize, usize)> {
             Some((_, count)) => *count += 1,
             None => found.push((line_of(text, at), 1)),
         }
-        end = name.map(|length| at + WORD.len() + length);
+        end = Some(behind);
     }
     found
 }
