@@ -26,6 +26,20 @@ async fn both_ways(world: &World, cousin: &Peer, counted: bool) -> Session {
     stream
 }
 
+/// A world in which such a stream stands.
+async fn stands(counted: bool) -> (World, Peer, Session) {
+    let world = border().await;
+    let cousin = peer(&world, 12, COUSIN).await;
+    let stream = both_ways(&world, &cousin, counted).await;
+    (world, cousin, stream)
+}
+
+/// A reload takes the domain out.
+async fn take_out(world: &World) {
+    remove_annex(world);
+    ask(&world.socket(), &["reload"]).await;
+}
+
 fn send(world: &World, id: &str, body: &str) {
     world.legacy.send(format!(
         "<message from='k@annex.example' to='c@cousin.example' id='{id}'><body>{body}</body></message>"
@@ -55,9 +69,7 @@ async fn reads(stream: &mut Session, id: &str) {
 // RLY-05, CLS-02: far more than the connection takes, of which some is out, some waits to go out, and some waits for that.
 #[tokio::test]
 async fn what_waits_for_a_peer_that_reads_nothing_is_delivered_or_comes_back() {
-    let world = border().await;
-    let cousin = peer(&world, 12, COUSIN).await;
-    let mut stream = both_ways(&world, &cousin, false).await;
+    let (world, _cousin, mut stream) = stands(false).await;
     let body = "x".repeat(64 << 10);
     let names: Vec<String> = (0..100).map(|n| format!("n{n}")).collect();
     names.iter().for_each(|id| send(&world, id, &body));
@@ -70,8 +82,7 @@ async fn what_waits_for_a_peer_that_reads_nothing_is_delivered_or_comes_back() {
         quiet = if passed == last { quiet + 1 } else { 0 };
         last = passed;
     }
-    remove_annex(&world);
-    ask(&world.socket(), &["reload"]).await;
+    take_out(&world).await;
     let error = comes_back(&world, "n99").await;
     assert!(error.raw.contains("missing `- name: annex.example` under `domains:`"), "{}", error.raw);
     let mut delivered = Vec::new();
@@ -94,13 +105,10 @@ async fn what_waits_for_a_peer_that_reads_nothing_is_delivered_or_comes_back() {
 // SM-01, SM-08: what a peer has read and not acknowledged by the end of its stream.
 #[tokio::test]
 async fn what_a_peer_never_acknowledges_comes_back() {
-    let world = border().await;
-    let cousin = peer(&world, 12, COUSIN).await;
-    let mut stream = both_ways(&world, &cousin, true).await;
+    let (world, _cousin, mut stream) = stands(true).await;
     send(&world, "a", "read");
     reads(&mut stream, "a").await;
-    remove_annex(&world);
-    ask(&world.socket(), &["reload"]).await;
+    take_out(&world).await;
     let ending = stream.ending().await.unwrap();
     assert_eq!(ending.condition.as_deref(), Some("host-gone"), "{ending:?}");
     drop(stream);
@@ -111,14 +119,11 @@ async fn what_a_peer_never_acknowledges_comes_back() {
 // The same of one that it acknowledges at the last moment: that one is delivered, and the one behind it is not.
 #[tokio::test]
 async fn what_a_peer_acknowledges_at_last_does_not_come_back() {
-    let world = border().await;
-    let cousin = peer(&world, 12, COUSIN).await;
-    let mut stream = both_ways(&world, &cousin, true).await;
+    let (world, _cousin, mut stream) = stands(true).await;
     send(&world, "a", "one");
     send(&world, "b", "two");
     reads(&mut stream, "b").await;
-    remove_annex(&world);
-    ask(&world.socket(), &["reload"]).await;
+    take_out(&world).await;
     stream.send("<a xmlns='urn:xmpp:sm:3' h='1'/></stream:stream>").await.unwrap();
     comes_back(&world, "b").await;
     assert_eq!((came_back(&world, "a"), came_back(&world, "b")), (0, 1));
@@ -140,8 +145,7 @@ async fn what_waits_behind_a_broken_stream_comes_back() {
     send(&world, "b", "waits");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(came_back(&world, "b"), 0);
-    remove_annex(&world);
-    ask(&world.socket(), &["reload"]).await;
+    take_out(&world).await;
     comes_back(&world, "a").await;
     let error = comes_back(&world, "b").await;
     assert!(error.raw.contains("missing `- name: annex.example` under `domains:`"), "{}", error.raw);
@@ -151,9 +155,7 @@ async fn what_waits_behind_a_broken_stream_comes_back() {
 // What its server goes on sending is answered as well, and a second reload changes nothing of that.
 #[tokio::test]
 async fn what_is_sent_after_it_has_gone_comes_back() {
-    let world = border().await;
-    let cousin = peer(&world, 12, COUSIN).await;
-    let _stream = both_ways(&world, &cousin, false).await;
+    let (world, _cousin, _stream) = stands(false).await;
     remove_annex(&world);
     for id in ["a", "b"] {
         ask(&world.socket(), &["reload"]).await;
