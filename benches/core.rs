@@ -24,11 +24,11 @@ use gatehouse::policy::{
     Day, Federate, Federation, Identity, PatchFile, PatchSource, Patches, Question, Tls, compile_patches,
 };
 use gatehouse::reason::{Direction, Facing};
-use gatehouse::relay::{Input, Sender, Words};
+use gatehouse::relay::{AddressText, Input, Sender};
 use gatehouse::stream::{Clock, KeyCheck, Keyring};
 use gatehouse::xml::{Content, Edits, Frame, Framer, Limits, Token, rewrite};
 use mix::{Way, chat};
-use pure::{NEAR, admit, any, domain, home, inbound, pair, policy};
+use pure::{NEAR, admit, any, domain, inbound, pair, policy, relays};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -81,7 +81,7 @@ fn judging(criterion: &mut Criterion) {
 fn relaying(criterion: &mut Criterion) {
     let (few, many) = (any(), Arc::new(any().with_patches(patches(500))));
     for (name, policy) in [("", few), (", 500 patches for others", many)] {
-        let mut stage = inbound(home(), policy, "capulet.example", &[]);
+        let mut stage = inbound(relays(), policy, "capulet.example", &[]);
         admit(&mut stage, "capulet.example", "hall.example");
         let token =
             Token::Element(frame(&chat(300, Way::Servers).replace("montague.example", "hall.example")));
@@ -124,7 +124,7 @@ fn keys(criterion: &mut Criterion) {
 /// Against the limits of its sender, as [`Senders`] does it; and one rate alone as a table of buckets under a lock would.
 fn counting(criterion: &mut Criterion) {
     let began = Instant::now();
-    let words = |text: &str| Words::Apart(text.into());
+    let words = |text: &str| AddressText::Apart(text.into());
     let sender = Sender {
         domain: domain("capulet.example"),
         address: words("juliet@capulet.example"),

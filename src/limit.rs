@@ -16,10 +16,10 @@ mod registrations;
 mod rota;
 mod senders;
 pub mod setups;
-mod strangers;
 mod table;
 mod together;
 mod turns;
+mod unproven;
 mod valve;
 
 pub use arrivals::{ArrivalTicket, Arrivals, Line, Params, Threshold};
@@ -32,9 +32,9 @@ pub use registrations::Registrations;
 pub use rota::{LastUsed, Rota, RotaParams, Seat, Seated};
 pub use senders::{Params as SenderParams, Senders, Tally};
 pub use setups::SetUpPace;
-pub use strangers::{Room, Stranger, Strangers, Welcome};
 pub use together::Counts;
 pub use turns::{SettledTurns, Turn, TurnParams, Turns};
+pub use unproven::{Room, Unproven, UnprovenPlace, Welcome};
 pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};
 
 use std::collections::HashMap;

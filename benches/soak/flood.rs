@@ -49,7 +49,7 @@ async fn begun(stream: &mut TcpStream) -> bool {
     heard(stream, "<proceed").await && stream.write_all(&half_hello()).await.is_ok()
 }
 
-/// All that a stranger may send before it proves anything: a header, and one element without an end.
+/// All that an unproven peer may send before it proves anything: a header, and one element without an end.
 async fn fed(stream: &mut TcpStream) -> bool {
     let header = Greeting::of("stranger.example", HALL).octets();
     let octets = format!("{header}<x xmlns='urn:x'>{}", "y".repeat(16_000));
@@ -101,7 +101,7 @@ async fn measured(name: &str, apart: &Apart, witness: &mut Witness, held: Vec<Tc
 }
 
 const HEAD: &str =
-    "| strangers | count | resident | more, of each | processor | a stanza of the stream that stands |";
+    "| unproven peers | count | resident | more, of each | processor | a stanza of the stream that stands |";
 
 pub async fn silent() {
     let apart = gateway(&hospitable()).await;

@@ -44,7 +44,7 @@ const COMMANDS: &[(&str, &str, Run)] = &[
             rt.block_on(flood::silent());
         },
     ),
-    ("greedy", "10,000 strangers that send all they may, and the memory that they take", |rt| {
+    ("greedy", "10,000 unproven peers that send all they may, and the memory that they take", |rt| {
         rt.block_on(flood::greedy());
     }),
     ("handshakes", "full TLS handshakes for a minute, as many as there can be", |rt| {
@@ -106,7 +106,7 @@ fn patient() -> Plan {
     usual().timeout("first-byte", "1m").timeout("header", "2m").timeout("tls", "2m").timeout("unauth", "10m")
 }
 
-/// And with places for all strangers.
+/// And with places for all unproven peers.
 fn hospitable() -> Plan {
     patient().limit("conn-unproven", "20000").limit("memory-unproven", "4GiB")
 }

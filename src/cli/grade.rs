@@ -1,6 +1,6 @@
 //! `gatehouse grade`: how a domain looks from outside, as a public observatory would tell it, and what to do about each line.
 //!
-//! It asks the DNS, opens streams as a stranger that names no domain of its own, begins TLS and closes. No key is shown, nobody logs
+//! It asks the DNS, opens streams as an unproven peer that names no domain of its own, begins TLS and closes. No key is shown, nobody logs
 //! in, no stanza is sent. The guard of the resolver holds as for peers, but for addresses of the gateway itself.
 
 mod certificate;
@@ -26,7 +26,7 @@ use super::talk::Talk;
 use super::{Console, Exit, Format, Reporting, once};
 use crate::config::{self, Settings};
 use crate::dns::{self, Led, Resolver, Share};
-use crate::gateway::parts::{self, Credentials};
+use crate::gateway::from_settings::{self, Credentials};
 use crate::jid::Domain;
 use crate::net;
 use crate::policy::{Finding, Place};
@@ -136,8 +136,11 @@ impl Grade {
             vec![Finding::error(Place::whole(&settings.file), message, remedy)]
         };
         // As the world sees it: no routes, and our own addresses are what is looked for.
-        let mut params =
-            dns::Params { routes: Vec::new(), hosted: Vec::new(), ..parts::resolver(&settings, Vec::new()) };
+        let mut params = dns::Params {
+            routes: Vec::new(),
+            hosted: Vec::new(),
+            ..from_settings::resolver(&settings, Vec::new())
+        };
         params.guard.own_addresses = Vec::new();
         let resolver = Resolver::new(params).map_err(|fault| whole(fault.to_string(), "look at `dns:`"))?;
         let connector = Connector::new(credentials.connecting())
@@ -334,7 +337,7 @@ impl Grade {
             }
         }
         report.posh = publish::posh(&self.domain, &certificates);
-        let (ways, dial) = (parts::ways(&self.settings), parts::dial(&self.settings));
+        let (ways, dial) = (from_settings::ways(&self.settings), from_settings::dial(&self.settings));
         let reach = Reach {
             resolver: &self.resolver,
             ways: &ways,
@@ -378,7 +381,7 @@ impl Grade {
 
     /// A channel as far as the octet before TLS; and whether it could be left at that.
     async fn open(&self, address: SocketAddr, mode: Mode) -> Result<(BoxIo, bool), String> {
-        let dialled = net::connect(&[address], &parts::dial(&self.settings)).await;
+        let dialled = net::connect(&[address], &from_settings::dial(&self.settings)).await;
         let stream = dialled.map_err(|fault| format!("no connection ({fault})"))?.stream;
         let mut talk = Talk::new(Box::new(stream), Content::Server, self.settings.timeouts.unauth);
         let optional = match mode {

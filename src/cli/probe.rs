@@ -16,7 +16,7 @@ use super::talk::Talk;
 use super::{Console, Exit, Format, Reporting, control, once};
 use crate::config::{self, Settings};
 use crate::dns::{DnsFault, Dnssec, Resolver, Share, TlsMode};
-use crate::gateway::parts::{self, Credentials};
+use crate::gateway::from_settings::{self, Credentials};
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::net;
@@ -224,14 +224,14 @@ impl Probe {
             return report;
         }
         let own = self.settings.listeners.iter().map(|l| l.address).collect();
-        let resolver = match Resolver::new(parts::resolver(&self.settings, own)) {
+        let resolver = match Resolver::new(from_settings::resolver(&self.settings, own)) {
             Ok(resolver) => resolver,
             Err(fault) => {
                 report.trouble.push(fault.to_string());
                 return report;
             }
         };
-        let ways = parts::ways(&self.settings);
+        let ways = from_settings::ways(&self.settings);
         let rule = self.policy.way_out(&self.hosted, &self.remote);
         let way = ways::way_out(&ways, rule.as_deref(), &self.remote);
         let way = way.as_ref();
@@ -392,7 +392,7 @@ impl Probe {
         let first = self.judge(Identity::Unproven, Tls::Unknown, None, ShownKey::Unknown);
         let takes = first.permit().is_some_and(|permit| permit.takes_posh());
         let Some(shown) = secured.certificate.clone().filter(|_| takes) else { return };
-        let (dial, sources) = (parts::dial(&self.settings), parts::sources(&self.settings));
+        let (dial, sources) = (from_settings::dial(&self.settings), from_settings::sources(&self.settings));
         let reach = Reach {
             resolver,
             ways,
@@ -415,9 +415,10 @@ impl Probe {
         way: Option<&WayOut>,
         address: SocketAddr,
     ) -> Result<net::connect::Dialled, Undialled> {
-        let mut dialling = parts::dial(&self.settings);
+        let mut dialling = from_settings::dial(&self.settings);
         if way.is_none() {
-            dialling.sources = parts::sources(&self.settings).remove(&self.hosted).unwrap_or_default();
+            dialling.sources =
+                from_settings::sources(&self.settings).remove(&self.hosted).unwrap_or_default();
         }
         ways::dial(way, resolver, &[address], &dialling).await
     }

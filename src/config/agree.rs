@@ -3,22 +3,22 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::limits::{Limits, Timeouts};
+use super::scalars::ScalarReader;
 use super::settings::{Listener, Steering};
 use super::spec;
-use super::words::Words;
 
 /// Limits that are each in range and still contradict one another.
-pub(super) fn agree(spec: &spec::FileSpec, limits: &Limits, timeouts: &Timeouts, words: &mut Words) {
+pub(super) fn agree(spec: &spec::FileSpec, limits: &Limits, timeouts: &Timeouts, reader: &mut ScalarReader) {
     if let Some(at) = &spec.limits {
         if limits.preauth_element > limits.preauth_total {
-            words.error(
+            reader.error(
                 at,
                 "`preauth-element` exceeds `preauth-total`",
                 "raise the total or lower the element",
             );
         }
         if limits.queue_octets < limits.stanza {
-            words.error(
+            reader.error(
                 at,
                 "`queue-octets` is less than one `stanza`",
                 "raise the queue or lower the stanza",
@@ -34,7 +34,7 @@ pub(super) fn agree(spec: &spec::FileSpec, limits: &Limits, timeouts: &Timeouts,
             (timeouts.login_ban, timeouts.login_memory, "`login-ban` exceeds `login-memory`"),
         ] {
             if part > whole {
-                words.error(at, names, "raise the second or lower the first");
+                reader.error(at, names, "raise the second or lower the first");
             }
         }
     }
@@ -56,13 +56,13 @@ pub(super) fn no_loops(
     spec: &spec::FileSpec,
     listeners: &[Listener],
     (admin, steering): (Option<SocketAddr>, Option<&Steering>),
-    words: &mut Words,
+    reader: &mut ScalarReader,
 ) {
     let backends =
         spec.domains.iter().flat_map(|list| &list.value).filter_map(|domain| domain.value.backend.as_ref());
     for word in backends.flat_map(|at| [&at.value.c2s, &at.value.s2s]).flatten().flat_map(|list| &list.value)
     {
-        let Some(address) = words.told_socket(word, None) else { continue };
+        let Some(address) = reader.told_socket(word, None) else { continue };
         // Where we listen at all addresses, another server may still be at one that is not ours.
         let is_own = |own: &SocketAddr| {
             *own == address || (address.ip().to_canonical().is_loopback() && overlap(*own, address))
@@ -74,32 +74,32 @@ pub(super) fn no_loops(
             let message = format!("{own} is the gateway's own {what}");
             let remedy = "write the backend's address";
             match own == address {
-                true => words.error(word, message, remedy),
+                true => reader.error(word, message, remedy),
                 // Whoever of the two is there first keeps the other away.
-                false => words.warn(word, format!("{message}, and takes in {address}"), remedy),
+                false => reader.warn(word, format!("{message}, and takes in {address}"), remedy),
             }
         }
     }
     let servers = spec.dns.as_ref().and_then(|at| at.value.servers.as_ref());
     for word in servers.iter().flat_map(|list| &list.value) {
-        if steering.is_some_and(|steering| words.told_socket(word, Some(53)) == Some(steering.listen)) {
-            words.error(word, "the gateway would ask its own steering answers", "name another resolver");
+        if steering.is_some_and(|steering| reader.told_socket(word, Some(53)) == Some(steering.listen)) {
+            reader.error(word, "the gateway would ask its own steering answers", "name another resolver");
         }
     }
 }
 
 /// Addresses that two parts of the gateway would listen at.
-pub(super) fn apart(spec: &spec::FileSpec, listeners: &[Listener], words: &mut Words) {
+pub(super) fn apart(spec: &spec::FileSpec, listeners: &[Listener], reader: &mut ScalarReader) {
     let admin = spec.admin.as_ref().and_then(|at| at.value.http.as_ref());
     let steering = spec.steering.as_ref().and_then(|at| at.value.listen.as_ref());
-    let admin = admin.and_then(|word| Some((word, words.told_socket(word, None)?)));
-    let steering = steering.and_then(|word| Some((word, words.told_socket(word, Some(53))?)));
+    let admin = admin.and_then(|word| Some((word, reader.told_socket(word, None)?)));
+    let steering = steering.and_then(|word| Some((word, reader.told_socket(word, Some(53))?)));
     let mut taken: Vec<_> =
         listeners.iter().map(|own| (own.address, format!("the listener at {}", own.place))).collect();
     for (part, what) in [(admin, "admin"), (steering, "steering")] {
         let Some((word, address)) = part else { continue };
         if let Some((other, by)) = taken.iter().find(|(other, _)| overlap(*other, address)) {
-            words.error(word, taken_by(address, *other, by), "give each its own address or port");
+            reader.error(word, taken_by(address, *other, by), "give each its own address or port");
         }
         taken.push((address, format!("`{what}`")));
     }

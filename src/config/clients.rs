@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::scalars::ScalarReader;
 use super::settings::{ClientProof, HostedDomain, Listener};
 use super::spec;
-use super::words::Words;
 use crate::jid::Domain;
 use crate::policy::{Finding, Placed, Scalar};
 use crate::stream::client::Mechanism;
@@ -12,10 +12,10 @@ use crate::stream::client::certified::{CertificateName, CertificateTerms, Demand
 use crate::stream::client::features::may_be_let_pass;
 
 /// The mechanisms that clients may use (C2S-05).
-pub(super) fn mechanisms(list: Option<&spec::Scalars>, words: &mut Words) -> BTreeSet<Mechanism> {
+pub(super) fn mechanisms(list: Option<&spec::Scalars>, reader: &mut ScalarReader) -> BTreeSet<Mechanism> {
     let Some(list) = list else { return Mechanism::DEFAULT.iter().copied().collect() };
     if list.value.is_empty() {
-        words.error(list, "without a mechanism nobody can log in", "remove the key, or name a mechanism");
+        reader.error(list, "without a mechanism nobody can log in", "remove the key, or name a mechanism");
     }
     let mut found = BTreeSet::new();
     for word in &list.value {
@@ -24,14 +24,14 @@ pub(super) fn mechanisms(list: Option<&spec::Scalars>, words: &mut Words) -> BTr
                 found.insert(mechanism);
             }
             // CB-02
-            None if word.value.ends_with("-PLUS") => words.error(
+            None if word.value.ends_with("-PLUS") => reader.error(
                 word,
                 format!("{} binds to a TLS channel that ends at the gateway, not at the backend", word.value),
                 "remove it, and switch channel binding off at the backend",
             ),
             None => {
                 let known: Vec<&str> = Mechanism::ALL.iter().map(|mechanism| mechanism.name()).collect();
-                words.error(
+                reader.error(
                     word,
                     format!("\"{}\" is no mechanism that may pass the gateway", word.value),
                     format!("known are: {}", known.join(", ")),
@@ -43,14 +43,14 @@ pub(super) fn mechanisms(list: Option<&spec::Scalars>, words: &mut Words) -> BTr
 }
 
 /// Features that pass beside the usual ones (C2S-03).
-pub(super) fn features(list: Option<&spec::Scalars>, words: &mut Words) -> BTreeSet<String> {
+pub(super) fn features(list: Option<&spec::Scalars>, reader: &mut ScalarReader) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for word in list.iter().flat_map(|list| &list.value) {
         match may_be_let_pass(&word.value) {
             true => {
                 found.insert(word.value.clone());
             }
-            false => words.error(
+            false => reader.error(
                 word,
                 format!("features of \"{}\" are the gateway's own business", word.value),
                 "remove it; see `mechanisms` and `register` for logins and accounts",
@@ -61,24 +61,28 @@ pub(super) fn features(list: Option<&spec::Scalars>, words: &mut Words) -> BTree
 }
 
 /// What clients must show beside their password (C2S-15).
-pub(super) fn shown(at: &Placed<spec::ClientsSpec>, takes_clients: bool, words: &mut Words) -> ClientProof {
+pub(super) fn shown(
+    at: &Placed<spec::ClientsSpec>,
+    takes_clients: bool,
+    reader: &mut ScalarReader,
+) -> ClientProof {
     let spec::ClientsSpec { certificate, roots, crls, r#match } = &at.value;
     let demands = [Demand::Off, Demand::Request, Demand::Require].map(|demand| (demand.label(), demand));
     let demand = certificate
         .as_ref()
-        .and_then(|word| words.choose(word, "a demand for certificates", &demands))
+        .and_then(|word| reader.choose(word, "a demand for certificates", &demands))
         .unwrap_or_default();
     let ways = [CertificateName::XmppAddress, CertificateName::Email, CertificateName::Any]
         .map(|by| (by.label(), by));
-    let by = r#match.as_ref().and_then(|word| words.choose(word, "a name of a certificate", &ways));
+    let by = r#match.as_ref().and_then(|word| reader.choose(word, "a name of a certificate", &ways));
     if demand == Demand::Off {
         let idle = [
-            ("roots", roots.as_ref().map(|word| words.place(word))),
-            ("crls", crls.as_ref().map(|list| words.place(list))),
-            ("match", r#match.as_ref().map(|word| words.place(word))),
+            ("roots", roots.as_ref().map(|word| reader.place(word))),
+            ("crls", crls.as_ref().map(|list| reader.place(list))),
+            ("match", r#match.as_ref().map(|word| reader.place(word))),
         ];
         for (key, place) in idle {
-            words.findings.extend(place.map(|place| {
+            reader.findings.extend(place.map(|place| {
                 let message =
                     format!("`{key}` changes nothing while clients are not asked for a certificate");
                 Finding::error(
@@ -91,27 +95,27 @@ pub(super) fn shown(at: &Placed<spec::ClientsSpec>, takes_clients: bool, words: 
         return ClientProof::default();
     }
     if !takes_clients {
-        words.error(
+        reader.error(
             at,
             "clients are to show a certificate, and the backend has no address for clients",
             "add `c2s: [\"10.0.0.5:5222\"]` to the backend, or remove `clients`",
         );
     }
-    let roots = words.needed(at, roots, "roots", "pki/staff-ca.pem").map(|word| words.path(word));
-    let crls = words.named("crls", crls.as_ref()).iter().map(|word| words.path(word)).collect();
+    let roots = reader.needed(at, roots, "roots", "pki/staff-ca.pem").map(|word| reader.path(word));
+    let crls = reader.named("crls", crls.as_ref()).iter().map(|word| reader.path(word)).collect();
     ClientProof { certificate: CertificateTerms { demand, by: by.unwrap_or_default() }, roots, crls }
 }
 
 /// CB-01 knows `none` and `forward`.
-pub(super) fn channel_binding(word: &Scalar, words: &mut Words) {
+pub(super) fn channel_binding(word: &Scalar, reader: &mut ScalarReader) {
     match word.value.as_str() {
         "none" => {}
-        "forward" => words.error(
+        "forward" => reader.error(
             word,
             "this version cannot hand channel-binding data to a backend",
             "write `channel-binding: none`, and switch channel binding off at the backend",
         ),
-        other => words.error(
+        other => reader.error(
             word,
             format!("\"{other}\" is not a mode of channel binding"),
             "write `channel-binding: none`",
@@ -120,22 +124,26 @@ pub(super) fn channel_binding(word: &Scalar, words: &mut Words) {
 }
 
 /// The domain whose certificate a listener shows to who names no server (TLS-16). With STARTTLS the stream names one.
-pub(super) fn default(at: &Placed<spec::ListenSpec>, direct: bool, words: &mut Words) -> Option<Domain> {
+pub(super) fn default(
+    at: &Placed<spec::ListenSpec>,
+    direct: bool,
+    reader: &mut ScalarReader,
+) -> Option<Domain> {
     let word = at.value.default.as_ref()?;
     if !direct {
         let remedy =
             "remove it: with STARTTLS the stream names the domain, and inside there is no certificate";
-        words.error(word, "`default` is for listeners with `tls: direct`", remedy);
+        reader.error(word, "`default` is for listeners with `tls: direct`", remedy);
     }
-    words.domain(word)
+    reader.domain(word)
 }
 
 /// TLS-16: there must be a certificate of what a listener shows to who names no server.
-pub(super) fn defaults(listeners: &[Listener], domains: &[HostedDomain], words: &mut Words) {
+pub(super) fn defaults(listeners: &[Listener], domains: &[HostedDomain], reader: &mut ScalarReader) {
     for listener in listeners {
         let Some(default) = &listener.default else { continue };
         if !domains.iter().any(|hosted| hosted.name == *default) {
-            words.findings.push(Finding::error(
+            reader.findings.push(Finding::error(
                 listener.place.clone(),
                 format!("its default {default} is not one of `domains`"),
                 "name a domain that is served here",
@@ -149,7 +157,7 @@ pub(super) fn agree(
     spec: &spec::FileSpec,
     listeners: &[Listener],
     domains: &[HostedDomain],
-    words: &mut Words,
+    reader: &mut ScalarReader,
 ) {
     let doors = spec.listen.iter().flat_map(|list| &list.value);
     let door = doors.into_iter().find(|at| {
@@ -160,7 +168,7 @@ pub(super) fn agree(
     });
     let served = domains.iter().any(|domain| !domain.backend.c2s.is_empty());
     if let (Some(at), false) = (door, served || domains.is_empty()) {
-        words.warn(
+        reader.warn(
             at,
             "clients may connect here, but no backend has an address for them",
             "add `c2s: [\"10.0.0.5:5222\"]` to a backend, or remove the listener",
@@ -168,7 +176,7 @@ pub(super) fn agree(
     }
     let open = listeners.iter().any(|listener| listener.role.takes_clients());
     if served && !open {
-        words.whole_warn(
+        reader.whole_warn(
             "a backend has an address for clients, but no listener takes clients",
             "add `{ flow: c2s, address: \"[::]:5222\" }` to `listen`, or remove `c2s` from the backend",
         );

@@ -16,8 +16,8 @@ fn assemble_with(text: &str, environment: fill::Environment<'_>) -> (Settings, V
         "xmpp.internal" => vec![SocketAddr::from(([10, 0, 0, 7], port))],
         _ => Vec::new(),
     };
-    let outside = words::Outside { environment, look_up: &look_up };
-    let (settings, mut more) = assemble::assemble("dir/g.yaml", &spec, &[], &outside);
+    let machine = scalars::Machine { environment, look_up: &look_up };
+    let (settings, mut more) = assemble::assemble("dir/g.yaml", &spec, &[], &machine);
     leave_out(&mut more, &spoilt);
     findings.extend(more);
     findings.sort();

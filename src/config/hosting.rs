@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::agree::{overlap, taken_by};
+use super::scalars::ScalarReader;
 use super::settings::*;
-use super::words::Words;
 use super::{backends, clients, spec};
 use crate::policy::{Federation, Finding, Place, Placed, Scalar};
 
@@ -13,12 +13,12 @@ use crate::policy::{Federation, Finding, Place, Placed, Scalar};
 pub(super) type Included = (String, spec::FileSpec);
 
 /// One such file, and the words that are read from it.
-pub(super) type Part<'a, 'w> = (Words<'w>, &'a spec::FileSpec);
+pub(super) type Part<'a, 'w> = (ScalarReader<'w>, &'a spec::FileSpec);
 
 /// An included file brings listeners and domains, and nothing that holds for all.
-pub(super) fn only_lists(spec: &spec::FileSpec, words: &mut Words) {
+pub(super) fn only_lists(spec: &spec::FileSpec, reader: &mut ScalarReader) {
     if let Some(word) = spec.version.as_ref().filter(|word| word.value != "v1") {
-        words.error(word, format!("version \"{}\" is not known", word.value), "write `version: v1`");
+        reader.error(word, format!("version \"{}\" is not known", word.value), "write `version: v1`");
     }
     let spec::FileSpec {
         version: _,
@@ -48,48 +48,48 @@ pub(super) fn only_lists(spec: &spec::FileSpec, words: &mut Words) {
         state,
     } = spec;
     let single = [threads, default_domain, explain_to_users, bidi, dscp, state]
-        .map(|word| word.as_ref().map(|word| words.place(word)));
+        .map(|word| word.as_ref().map(|word| reader.place(word)));
     let lists = [include, retired_domains, own_addresses, patches]
-        .map(|list| list.as_ref().map(|list| words.place(list)));
+        .map(|list| list.as_ref().map(|list| reader.place(list)));
     let maps = [
-        named.as_ref().map(|at| words.place(at)),
-        dialback.as_ref().map(|at| words.place(at)),
-        cluster.as_ref().map(|at| words.place(at)),
-        trust.as_ref().map(|at| words.place(at)),
-        dns.as_ref().map(|at| words.place(at)),
-        steering.as_ref().map(|at| words.place(at)),
-        admin.as_ref().map(|at| words.place(at)),
-        limits.as_ref().map(|at| words.place(at)),
-        timeouts.as_ref().map(|at| words.place(at)),
-        log.as_ref().map(|at| words.place(at)),
-        audit.as_ref().map(|at| words.place(at)),
+        named.as_ref().map(|at| reader.place(at)),
+        dialback.as_ref().map(|at| reader.place(at)),
+        cluster.as_ref().map(|at| reader.place(at)),
+        trust.as_ref().map(|at| reader.place(at)),
+        dns.as_ref().map(|at| reader.place(at)),
+        steering.as_ref().map(|at| reader.place(at)),
+        admin.as_ref().map(|at| reader.place(at)),
+        limits.as_ref().map(|at| reader.place(at)),
+        timeouts.as_ref().map(|at| reader.place(at)),
+        log.as_ref().map(|at| reader.place(at)),
+        audit.as_ref().map(|at| reader.place(at)),
     ];
     for place in single.into_iter().chain(lists).chain(maps).flatten() {
         let message = "an included file has `listen`, `domains` and `certificate` alone";
-        words.findings.push(Finding::error(place, message, "write this in the file that includes it"));
+        reader.findings.push(Finding::error(place, message, "write this in the file that includes it"));
     }
 }
 
 pub(super) fn listeners(
     spec: &spec::FileSpec,
     others: &mut [Part<'_, '_>],
-    words: &mut Words,
+    reader: &mut ScalarReader,
 ) -> Vec<Listener> {
     if spec.listen.is_none() && others.iter().all(|(_, spec)| spec.listen.is_none()) {
-        return standard_listeners(&spec.domains, words);
+        return standard_listeners(&spec.domains, reader);
     }
     let mut found: Vec<Listener> = Vec::new();
-    let mut more = |words: &mut Words, spec: &spec::FileSpec| {
+    let mut more = |reader: &mut ScalarReader, spec: &spec::FileSpec| {
         let Some(list) = &spec.listen else { return };
         if list.value.is_empty() {
-            words.error(
+            reader.error(
                 list,
                 "`listen` is empty",
                 "remove the key for the standard ports, or add a listener",
             );
         }
         for at in &list.value {
-            let Some(listener) = listener(at, words) else { continue };
+            let Some(listener) = listener(at, reader) else { continue };
             // One address may have a listener of its own beside the one for all of them: the system hands it who calls there.
             let same = |other: &&Listener| {
                 let (at, here) = (other.address, listener.address);
@@ -99,19 +99,19 @@ pub(super) fn listeners(
             if let Some(first) = found.iter().find(same) {
                 let by = format!("the listener at {}", first.place);
                 let message = taken_by(listener.address, first.address, &by);
-                words.error(at, message, "give each listener its own address or port");
+                reader.error(at, message, "give each listener its own address or port");
                 continue;
             }
             found.push(listener);
         }
     };
-    more(words, spec);
-    others.iter_mut().for_each(|(words, spec)| more(words, spec));
+    more(reader, spec);
+    others.iter_mut().for_each(|(reader, spec)| more(reader, spec));
     found
 }
 
-fn standard_listeners<T>(at: &Option<Placed<T>>, words: &Words) -> Vec<Listener> {
-    let place = at.as_ref().map_or_else(|| Place::whole(""), |at| words.place(at));
+fn standard_listeners<T>(at: &Option<Placed<T>>, reader: &ScalarReader) -> Vec<Listener> {
+    let place = at.as_ref().map_or_else(|| Place::whole(""), |at| reader.place(at));
     let standard = |port, role| Listener {
         address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
         role,
@@ -145,7 +145,7 @@ enum Tls {
     Starttls,
 }
 
-fn listener(at: &Placed<spec::ListenSpec>, words: &mut Words) -> Option<Listener> {
+fn listener(at: &Placed<spec::ListenSpec>, reader: &mut ScalarReader) -> Option<Listener> {
     let flows = [
         ("s2s", Who::S2s),
         ("c2s", Who::C2s),
@@ -153,32 +153,33 @@ fn listener(at: &Placed<spec::ListenSpec>, words: &mut Words) -> Option<Listener
         ("websocket", Who::Websocket),
         ("inside", Who::Inside),
     ];
-    let flow =
-        words.needed(at, &at.value.flow, "flow", "s2s").and_then(|word| words.choose(word, "a flow", &flows));
-    let address_word = words.needed(at, &at.value.address, "address", "\"[::]:5269\"");
-    let address = address_word.and_then(|word| words.socket(word, None));
-    let proxies = at.value.proxy_protocol.as_ref().map(|list| words.own_networks(list));
+    let flow = reader
+        .needed(at, &at.value.flow, "flow", "s2s")
+        .and_then(|word| reader.choose(word, "a flow", &flows));
+    let address_word = reader.needed(at, &at.value.address, "address", "\"[::]:5269\"");
+    let address = address_word.and_then(|word| reader.socket(word, None));
+    let proxies = at.value.proxy_protocol.as_ref().map(|list| reader.own_networks(list));
     if flow == Some(Who::Inside) {
         if let Some(word) = &at.value.tls {
-            words.error(word, "an inside listener speaks plain TCP", "remove `tls`");
+            reader.error(word, "an inside listener speaks plain TCP", "remove `tls`");
         }
         if let Some(list) = &at.value.proxy_protocol {
-            words.error(list, "an inside listener takes no PROXY header", "remove `proxy-protocol`");
+            reader.error(list, "an inside listener takes no PROXY header", "remove `proxy-protocol`");
         }
         // ACC-02
         if let (Some(address), Some(word)) = (address, address_word)
             && address.ip().to_canonical().is_unspecified()
         {
-            words.error(
+            reader.error(
                 word,
                 format!("an inside listener on {address} would be open to everybody"),
                 "write the gateway's address on the backends' network",
             );
         }
         let from = match &at.value.from {
-            Some(list) => words.own_networks(list),
+            Some(list) => reader.own_networks(list),
             None => {
-                words.error(
+                reader.error(
                     at,
                     "an inside listener needs `from`",
                     "add the backends' networks: `from: [10.0.0.0/24]`",
@@ -186,13 +187,13 @@ fn listener(at: &Placed<spec::ListenSpec>, words: &mut Words) -> Option<Listener
                 Vec::new()
             }
         };
-        web_is_not_here(&at.value, words);
+        web_is_not_here(&at.value, reader);
         return Some(Listener {
             address: address?,
             role: Callers::Inside(from),
             proxies: None,
-            default: clients::default(at, false, words),
-            place: words.place(at),
+            default: clients::default(at, false, reader),
+            place: reader.place(at),
         });
     }
     let encryptions =
@@ -202,19 +203,19 @@ fn listener(at: &Placed<spec::ListenSpec>, words: &mut Words) -> Option<Listener
         .value
         .tls
         .as_ref()
-        .map_or(Some(usual), |word| words.choose(word, "a way to begin TLS", &encryptions));
+        .map_or(Some(usual), |word| reader.choose(word, "a way to begin TLS", &encryptions));
     if let (Some(word), Some(flow), Some(tls)) = (&at.value.tls, flow, tls) {
-        fits(word, flow, tls, words);
+        fits(word, flow, tls, reader);
     }
     if let (Some(list), Some(_)) = (&at.value.from, flow) {
-        words.error(
+        reader.error(
             list,
             "`from` is for inside listeners",
             "remove it; who may connect from the world is a matter of policy",
         );
     }
     if flow == Some(Who::Mixed) && tls == Some(Tls::Starttls) {
-        words.error(
+        reader.error(
             at,
             "a mixed listener tells clients and servers apart by ALPN, which comes with direct TLS only",
             "add `tls: direct`, or `tls: any` for streams that begin in clear besides, or give clients and servers a \
@@ -222,16 +223,16 @@ fn listener(at: &Placed<spec::ListenSpec>, words: &mut Words) -> Option<Listener
         );
     }
     if tls == Some(Tls::Proxy) && proxies.as_ref().is_none_or(Vec::is_empty) {
-        words.error(
+        reader.error(
             at,
             "without TLS of its own this listener would take whoever reaches it for a client behind a proxy",
             "add the networks of the proxies, `proxy-protocol: [10.0.0.0/24]`, and let them send the header",
         );
     }
     let web = match flow {
-        Some(Who::Websocket | Who::Mixed) => web(&at.value, flow, tls == Some(Tls::Proxy), words),
+        Some(Who::Websocket | Who::Mixed) => web(&at.value, flow, tls == Some(Tls::Proxy), reader),
         _ => {
-            web_is_not_here(&at.value, words);
+            web_is_not_here(&at.value, reader);
             None
         }
     };
@@ -242,12 +243,12 @@ fn listener(at: &Placed<spec::ListenSpec>, words: &mut Words) -> Option<Listener
         Who::Inside | Who::S2s => Callers::S2s(encryption),
         Who::Websocket => Callers::Websocket(web?),
     };
-    let default = clients::default(at, role.is_direct(), words);
-    Some(Listener { address: address?, role, proxies, default, place: words.place(at) })
+    let default = clients::default(at, role.is_direct(), reader);
+    Some(Listener { address: address?, role, proxies, default, place: reader.place(at) })
 }
 
 /// Whether this flow has that way to begin TLS.
-fn fits(word: &Scalar, flow: Who, tls: Tls, words: &mut Words) {
+fn fits(word: &Scalar, flow: Who, tls: Tls, reader: &mut ScalarReader) {
     let (message, remedy) = match (flow, tls) {
         (Who::Websocket, Tls::Any | Tls::Starttls) => (
             "a WebSocket has TLS from the first octet, here or at a proxy in front",
@@ -261,16 +262,16 @@ fn fits(word: &Scalar, flow: Who, tls: Tls, words: &mut Words) {
         }
         _ => return,
     };
-    words.error(word, message, remedy);
+    reader.error(word, message, remedy);
 }
 
 /// What a listener answers over HTTP; one for all flows does so where the file names a path.
-fn web(spec: &spec::ListenSpec, flow: Option<Who>, at_proxy: bool, words: &mut Words) -> Option<Web> {
+fn web(spec: &spec::ListenSpec, flow: Option<Who>, at_proxy: bool, reader: &mut ScalarReader) -> Option<Web> {
     let path = match (&spec.path, flow) {
         (Some(word), _) => {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
             if !word.value.starts_with('/') || word.value.len() < 2 || !word.value.bytes().all(plain) {
-                words.error(
+                reader.error(
                     word,
                     format!("\"{}\" is no path", word.value),
                     "write letters, figures and `-._~` behind a `/`, as in `/xmpp-websocket`",
@@ -281,7 +282,7 @@ fn web(spec: &spec::ListenSpec, flow: Option<Who>, at_proxy: bool, words: &mut W
         (None, Some(Who::Websocket)) => "/xmpp-websocket".to_owned(),
         (None, _) => {
             if let Some(list) = &spec.origins {
-                words.error(
+                reader.error(
                     list,
                     "`origins` without `path`: this listener takes no WebSocket",
                     "add `path: /xmpp-websocket`",
@@ -294,7 +295,7 @@ fn web(spec: &spec::ListenSpec, flow: Option<Who>, at_proxy: bool, words: &mut W
     for word in spec.origins.iter().flat_map(|list| &list.value) {
         match origin(&word.value) {
             Some(origin) => origins.push(origin),
-            None => words.error(
+            None => reader.error(
                 word,
                 format!("\"{}\" is no site as browsers name it", word.value),
                 "write `https://HOST` or `https://HOST:PORT`, without a path, or `\"*\"`",
@@ -324,13 +325,13 @@ fn origin(text: &str) -> Option<String> {
     whole.then(|| format!("{scheme}://{host}"))
 }
 
-fn web_is_not_here(spec: &spec::ListenSpec, words: &mut Words) {
+fn web_is_not_here(spec: &spec::ListenSpec, reader: &mut ScalarReader) {
     let remedy = "remove it, or write `flow: websocket`";
     if let Some(word) = &spec.path {
-        words.error(word, "`path` is for listeners that take WebSocket", remedy);
+        reader.error(word, "`path` is for listeners that take WebSocket", remedy);
     }
     if let Some(list) = &spec.origins {
-        words.error(list, "`origins` is for listeners that take WebSocket", remedy);
+        reader.error(list, "`origins` is for listeners that take WebSocket", remedy);
     }
 }
 
@@ -340,86 +341,86 @@ pub(super) const NO_DOMAIN: &str = "no domain is served";
 pub(super) fn domains(
     spec: &spec::FileSpec,
     others: &mut [Part<'_, '_>],
-    words: &mut Words,
+    reader: &mut ScalarReader,
 ) -> Vec<HostedDomain> {
     let named = |spec: &spec::FileSpec| spec.domains.as_ref().is_some_and(|list| !list.value.is_empty());
     if !named(spec) && !others.iter().any(|(_, spec)| named(spec)) {
-        words.whole(NO_DOMAIN, "add `domains:` with a name, a certificate, a backend and a federation");
+        reader.whole(NO_DOMAIN, "add `domains:` with a name, a certificate, a backend and a federation");
         return Vec::new();
     }
-    let common = spec.certificate.as_ref().and_then(|files| certificate(files, words));
+    let common = spec.certificate.as_ref().and_then(|files| certificate(files, reader));
     let mut found: Vec<HostedDomain> = Vec::new();
-    let mut more = |words: &mut Words, spec: &spec::FileSpec, common: Option<&CertificateFiles>| {
+    let mut more = |reader: &mut ScalarReader, spec: &spec::FileSpec, common: Option<&CertificateFiles>| {
         for at in spec.domains.iter().flat_map(|list| &list.value) {
-            let Some(domain) = domain(at, common, words) else { continue };
+            let Some(domain) = domain(at, common, reader) else { continue };
             if let Some(first) = found.iter().find(|other| other.name == domain.name) {
                 let message = format!("{} is served already, see {}", domain.name, first.place);
-                words.error(at, message, "keep one entry for each domain");
+                reader.error(at, message, "keep one entry for each domain");
                 continue;
             }
             found.push(domain);
         }
     };
-    more(words, spec, common.as_ref());
-    for (words, spec) in others {
-        let own = spec.certificate.as_ref().and_then(|files| certificate(files, words));
-        more(words, spec, own.as_ref().or(common.as_ref()));
+    more(reader, spec, common.as_ref());
+    for (reader, spec) in others {
+        let own = spec.certificate.as_ref().and_then(|files| certificate(files, reader));
+        more(reader, spec, own.as_ref().or(common.as_ref()));
     }
     found
 }
 
-fn certificate(files: &Placed<spec::CertificateSpec>, words: &mut Words) -> Option<CertificateFiles> {
-    let chain = words.needed(files, &files.value.chain, "chain", "pki/example.com.pem");
-    let key = words.needed(files, &files.value.key, "key", "pki/example.com.key");
-    Some(CertificateFiles { chain: words.path(chain?), key: words.path(key?) })
+fn certificate(files: &Placed<spec::CertificateSpec>, reader: &mut ScalarReader) -> Option<CertificateFiles> {
+    let chain = reader.needed(files, &files.value.chain, "chain", "pki/example.com.pem");
+    let key = reader.needed(files, &files.value.key, "key", "pki/example.com.key");
+    Some(CertificateFiles { chain: reader.path(chain?), key: reader.path(key?) })
 }
 
 fn domain(
     at: &Placed<spec::DomainSpec>,
     common: Option<&CertificateFiles>,
-    words: &mut Words,
+    reader: &mut ScalarReader,
 ) -> Option<HostedDomain> {
-    let name = words.needed(at, &at.value.name, "name", "example.com").and_then(|word| words.domain(word));
+    let name = reader.needed(at, &at.value.name, "name", "example.com").and_then(|word| reader.domain(word));
     let certificate = match (&at.value.certificate, common) {
         (None, Some(common)) => Some(common.clone()),
-        (own, _) => words
+        (own, _) => reader
             .needed(at, own, "certificate", "{ chain: pki/example.com.pem, key: pki/example.com.key }")
-            .and_then(|files| certificate(files, words)),
+            .and_then(|files| certificate(files, reader)),
     };
     let settings: Vec<(&str, Federation)> =
         Federation::ALL.iter().map(|setting| (setting.label(), *setting)).collect();
-    let federation = words
+    let federation = reader
         .needed(at, &at.value.federation, "federation", "listed")
-        .and_then(|word| words.choose(word, "a federation setting", &settings));
-    let backend = words
+        .and_then(|word| reader.choose(word, "a federation setting", &settings));
+    let backend = reader
         .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
-        .and_then(|spec| backends::read(spec, federation, words));
+        .and_then(|spec| backends::read(spec, federation, reader));
     let takes_clients = at.value.backend.as_ref().is_some_and(|backend| backend.value.c2s.is_some());
     let clients = at
         .value
         .clients
         .as_ref()
-        .map_or_else(ClientProof::default, |at| clients::shown(at, takes_clients, words));
+        .map_or_else(ClientProof::default, |at| clients::shown(at, takes_clients, reader));
     if let Some(spec) = &at.value.backend
         && let Some(register) = &spec.value.register
         && backend.as_ref().is_some_and(|backend| backend.register && !clients.may_register())
     {
-        words.warn(
+        reader.warn(
             register,
             "no account is made from outside where clients must show a certificate, for that names an account which is there",
             "remove `register`, or write `certificate: request`",
         );
     }
-    let policies = files_once(at.value.policies.as_ref(), words);
-    let shadow = at.value.shadow.as_ref().map(|list| files_once(Some(list), words));
+    let policies = files_once(at.value.policies.as_ref(), reader);
+    let shadow = at.value.shadow.as_ref().map(|list| files_once(Some(list), reader));
     let beside = at.value.shadow_federation.as_ref();
-    let shadow_federation = beside.and_then(|word| words.choose(word, "a federation setting", &settings));
+    let shadow_federation = beside.and_then(|word| reader.choose(word, "a federation setting", &settings));
     let mut source: Vec<IpAddr> = Vec::new();
     for word in at.value.source.iter().flat_map(|list| &list.value) {
-        let Some(ip) = words.ip(word) else { continue };
+        let Some(ip) = reader.ip(word) else { continue };
         let mapped = ip.to_canonical() != ip;
         if mapped || ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
-            words.error(
+            reader.error(
                 word,
                 format!("nobody calls from {ip}"),
                 "write one address of this machine, IPv4 as 192.0.2.1",
@@ -427,7 +428,7 @@ fn domain(
             continue;
         }
         match source.iter().any(|other| other.is_ipv4() == ip.is_ipv4()) {
-            true => words.error(
+            true => reader.error(
                 word,
                 format!("{ip} is the second address of its family to call from"),
                 "keep one IPv4 and one IPv6 address",
@@ -445,21 +446,21 @@ fn domain(
         shadow,
         shadow_federation,
         source,
-        place: words.place(at),
+        place: reader.place(at),
     })
 }
 
 /// The files of a list of paths, each once.
-pub(super) fn files_once(list: Option<&spec::Scalars>, words: &mut Words) -> Vec<PathBuf> {
+pub(super) fn files_once(list: Option<&spec::Scalars>, reader: &mut ScalarReader) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = Vec::new();
     for word in list.iter().flat_map(|list| &list.value) {
-        let (found, sought) = words.paths(word);
+        let (found, sought) = reader.paths(word);
         for path in found {
             match files.contains(&path) {
                 // Both by its name and among others: no mistake.
                 true if sought => {}
                 true => {
-                    words.error(word, format!("\"{}\" stands in this list twice", word.value), "remove one")
+                    reader.error(word, format!("\"{}\" stands in this list twice", word.value), "remove one")
                 }
                 false => files.push(path),
             }

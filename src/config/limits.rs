@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::scalars::{Machine, ScalarReader};
 use super::units::{Floor, count, octets_per_second, per_minute, per_second, size_shown, time_shown};
 pub use super::units::{PerMinute, PerSecond, duration};
-use super::words::{Outside, Words};
 use crate::policy::{Placed, Scalar};
 
 macro_rules! table {
@@ -33,9 +33,9 @@ macro_rules! table {
 
         impl Default for $settings {
             fn default() -> $settings {
-                let outside = Outside { environment: &|_| None, look_up: &|_, _| Vec::new() };
-                let mut words = Words::new("", &outside);
-                $settings::read(None, &mut words)
+                let machine = Machine { environment: &|_| None, look_up: &|_, _| Vec::new() };
+                let mut reader = ScalarReader::new("", &machine);
+                $settings::read(None, &mut reader)
             }
         }
 
@@ -49,12 +49,12 @@ macro_rules! table {
                 vec![ $( ($key, table!(@show $kind)(&self.$name), self.$name == defaults.$name), )* ]
             }
 
-            pub(super) fn read(spec: Option<&Placed<$spec>>, words: &mut Words) -> $settings {
+            pub(super) fn read(spec: Option<&Placed<$spec>>, reader: &mut ScalarReader) -> $settings {
                 $settings {
                     $( $name: {
                         let read: fn(&str) -> Result<table!(@type $kind), String> = table!(@read $kind);
                         let range = Range { key: $key, default: $default, least: $least, most: $most };
-                        range.value(words, spec.and_then(|spec| spec.value.$name.as_ref()), read)
+                        range.value(reader, spec.and_then(|spec| spec.value.$name.as_ref()), read)
                     }, )*
                 }
             }
@@ -135,7 +135,7 @@ table! {
     pending_per_source ("pending-per-source"): count = "20", "1" ..= "1000";
     /// Dialback keys of one sender domain that one network (/24, /48) has verified at one time; what is more waits, and other networks have places of their own (L-pending).
     pending_per_domain ("pending-per-domain"): count = "4", "1" ..= "1000";
-    /// Dialback keys of strangers that are verified, and look-ups of what strangers publish about their certificates (TLSA, POSH), at one time; who finds no place waits, and the places go in turns to the networks (/24, /48) that claim: a quarter of them at most to one network, a half to questions about one domain (LIM-06).
+    /// Dialback keys of unproven peers that are verified, and look-ups of what unproven peers publish about their certificates (TLSA, POSH), at one time; who finds no place waits, and the places go in turns to the networks (/24, /48) that claim: a quarter of them at most to one network, a half to questions about one domain (LIM-06).
     verifications ("verifications"): count = "192", "4" ..= "10000";
     /// Dialback keys that wait for such a place; where more would wait, the network with most of them loses its last.
     verifications_waiting ("verifications-waiting"): count = "10000", "10" ..= "1000000";
@@ -291,7 +291,7 @@ table! {
 }
 
 /// XML-19: no stanza that is let in may become undeliverable, as the server behind wraps it and writes it anew.
-pub(super) fn deliverable(spec: Option<&Placed<LimitsSpec>>, limits: &Limits, words: &mut Words) {
+pub(super) fn deliverable(spec: Option<&Placed<LimitsSpec>>, limits: &Limits, reader: &mut ScalarReader) {
     let Some(at) = spec else { return };
     let (s, n) = (&at.value, |count: u32| u64::from(count));
     let relations = [
@@ -357,7 +357,7 @@ pub(super) fn deliverable(spec: Option<&Placed<LimitsSpec>>, limits: &Limits, wo
         let due = least.saturating_mul(times).saturating_add(more);
         // Both defaults are in order: one of the two is written.
         let Some(word) = word.as_ref().or(other_word.as_ref()).filter(|_| value < due) else { continue };
-        words.error(
+        reader.error(
             word,
             format!("`{key}` ({value}) is too small for `{other}` ({least}): what is let in could not be delivered"),
             format!("write `{key}: {}` or more, or a smaller `{other}`", written(key, due)),
@@ -387,7 +387,7 @@ impl Range {
     /// The value in the file if it is in range, the default otherwise; the table's own words are checked by a test.
     fn value<T: Copy + PartialOrd + Floor>(
         &self,
-        words: &mut Words,
+        reader: &mut ScalarReader,
         word: Option<&Scalar>,
         read: fn(&str) -> Result<T, String>,
     ) -> T {
@@ -397,7 +397,7 @@ impl Range {
         match read(&word.value) {
             Ok(value) if within(&range, value) => value,
             Ok(_) => {
-                words.error(
+                reader.error(
                     word,
                     format!("`{}: {}` is out of range", self.key, word.value),
                     format!(
@@ -408,7 +408,7 @@ impl Range {
                 default
             }
             Err(message) => {
-                words.error(word, message, format!("write it like `{}: {}`", self.key, self.default));
+                reader.error(word, message, format!("write it like `{}: {}`", self.key, self.default));
                 default
             }
         }

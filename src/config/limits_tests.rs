@@ -52,12 +52,12 @@ fn what_is_let_in_must_be_deliverable() {
     let findings = |text: &str| {
         let (spec, findings) = crate::config::load::parse::<LimitsSpec>(text, "gatehouse.yaml");
         assert_eq!(findings, [], "{text}");
-        let outside = Outside { environment: &|_| None, look_up: &|_, _| Vec::new() };
-        let mut words = Words::new("", &outside);
+        let machine = Machine { environment: &|_| None, look_up: &|_, _| Vec::new() };
+        let mut reader = ScalarReader::new("", &machine);
         let placed = Placed { line: 1, column: 1, value: spec };
-        let limits = Limits::read(Some(&placed), &mut words);
-        deliverable(Some(&placed), &limits, &mut words);
-        words.findings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        let limits = Limits::read(Some(&placed), &mut reader);
+        deliverable(Some(&placed), &limits, &mut reader);
+        reader.findings.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     for (fine, one_less, keys) in [
         ("stanza: 2560KiB", "stanza: 2621441B", ["inside-stanza", "stanza"]),

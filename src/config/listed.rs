@@ -9,24 +9,24 @@ use std::time::Duration;
 use minisign_verify::{PublicKey, Signature};
 
 use super::list_file::{Fetch, ListFile};
+use super::scalars::ScalarReader;
 use super::spec;
-use super::words::Words;
 use crate::dns::DialGuard;
 use crate::jid::Domain;
 use crate::net::web::Url;
 use crate::policy::{Finding, Held, List, ListFormat, Lists, Place, Scalar, Slot};
 
 /// Reads `lists:`.
-pub(super) fn lists(spec: &spec::FileSpec, state: Option<&Path>, words: &mut Words) -> Vec<ListFile> {
+pub(super) fn lists(spec: &spec::FileSpec, state: Option<&Path>, reader: &mut ScalarReader) -> Vec<ListFile> {
     let mut found: Vec<ListFile> = Vec::new();
     for at in spec.lists.iter().flat_map(|lists| &lists.value) {
         let list = &at.value;
-        let name = words.needed(at, &list.name, "name", "spammers");
-        let fetch = fetched(list, state, words);
+        let name = reader.needed(at, &list.name, "name", "spammers");
+        let fetch = fetched(list, state, reader);
         let file = match (&list.file, &list.url) {
-            (Some(file), None) => Some(words.path(file)).filter(|_| !file.value.is_empty()),
+            (Some(file), None) => Some(reader.path(file)).filter(|_| !file.value.is_empty()),
             (None, None) => {
-                words.error(
+                reader.error(
                     at,
                     "`file` is missing, and `url` as well",
                     "add `file: lists/spammers.txt`, or `url: https://lists.example/spam.txt` with `state:` for the gateway",
@@ -34,7 +34,7 @@ pub(super) fn lists(spec: &spec::FileSpec, state: Option<&Path>, words: &mut Wor
                 None
             }
             (Some(file), Some(_)) => {
-                words.error(file, "a list is a file or is fetched, not both", "remove `file`, or `url`");
+                reader.error(file, "a list is a file or is fetched, not both", "remove `file`, or `url`");
                 None
             }
             // One that is wrong has been told.
@@ -44,16 +44,16 @@ pub(super) fn lists(spec: &spec::FileSpec, state: Option<&Path>, words: &mut Wor
         };
         let formats: Vec<(&str, ListFormat)> = ListFormat::ALL.to_vec();
         let format =
-            list.format.as_ref().and_then(|word| words.choose(word, "the format of a list", &formats));
-        let expires = list.expires.as_ref().and_then(|word| expires(word, fetch.as_ref(), words));
+            list.format.as_ref().and_then(|word| reader.choose(word, "the format of a list", &formats));
+        let expires = list.expires.as_ref().and_then(|word| expires(word, fetch.as_ref(), reader));
         let change = list
             .change
             .as_ref()
-            .and_then(|word| words.choose(word, "how much may change", &[("third", false), ("any", true)]));
+            .and_then(|word| reader.choose(word, "how much may change", &[("third", false), ("any", true)]));
         let minisign = list.verify.as_ref().and_then(|verify| {
-            let key = words.needed(verify, &verify.value.minisign, "minisign", "RWQf6LRC..")?;
+            let key = reader.needed(verify, &verify.value.minisign, "minisign", "RWQf6LRC..")?;
             if PublicKey::from_base64(key.value.trim()).is_err() {
-                words.error(
+                reader.error(
                     key,
                     format!("\"{}\" is no minisign public key", key.value),
                     "write the second line of the `.pub` file",
@@ -64,14 +64,14 @@ pub(super) fn lists(spec: &spec::FileSpec, state: Option<&Path>, words: &mut Wor
         let (Some(name), Some(file)) = (name, file) else { continue };
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if name.value.is_empty() || name.value.len() > 64 || !name.value.bytes().all(legal) {
-            words.error(
+            reader.error(
                 name,
                 format!("\"{}\" cannot be the name of a list", name.value),
                 "use up to 64 letters, digits, `-`, `_` and `.`",
             );
         }
         if found.iter().any(|other| other.name == name.value) {
-            words.error(name, format!("two lists are called \"{}\"", name.value), "give each its own name");
+            reader.error(name, format!("two lists are called \"{}\"", name.value), "give each its own name");
             continue;
         }
         found.push(ListFile {
@@ -82,26 +82,26 @@ pub(super) fn lists(spec: &spec::FileSpec, state: Option<&Path>, words: &mut Wor
             expires,
             any_change: change.unwrap_or_default(),
             minisign,
-            place: words.place(at),
+            place: reader.place(at),
         });
     }
     found
 }
 
 /// `url` and `refresh` of a list.
-fn fetched(list: &spec::ListSpec, state: Option<&Path>, words: &mut Words) -> Option<Fetch> {
+fn fetched(list: &spec::ListSpec, state: Option<&Path>, reader: &mut ScalarReader) -> Option<Fetch> {
     let Some(url) = &list.url else {
         if let Some(refresh) = &list.refresh {
-            words.error(refresh, "`refresh` without `url`", "a file is taken over when it has changed");
+            reader.error(refresh, "`refresh` without `url`", "a file is taken over when it has changed");
         }
         return None;
     };
     if let Err(why) = fetchable(&url.value) {
         let message = format!("\"{}\" is no address from where a list is fetched: {why}", url.value);
-        words.error(url, message, "write it like https://lists.example/spam.txt");
+        reader.error(url, message, "write it like https://lists.example/spam.txt");
     }
     if state.is_none() {
-        words.error(
+        reader.error(
             url,
             "a list that is fetched needs a folder to lie in",
             "name one for the whole gateway: `state: /var/lib/gatehouse`",
@@ -112,11 +112,11 @@ fn fetched(list: &spec::ListSpec, state: Option<&Path>, words: &mut Words) -> Op
         Some(word) => match super::units::duration(&word.value) {
             Ok(time) if (SHORTEST..=LONGEST).contains(&time) => time,
             Ok(_) => {
-                words.error(word, "a list is fetched anew after 5 s to 30 days", "write it like 6h or 1d");
+                reader.error(word, "a list is fetched anew after 5 s to 30 days", "write it like 6h or 1d");
                 REFRESH
             }
             Err(message) => {
-                words.error(word, message, "");
+                reader.error(word, message, "");
                 REFRESH
             }
         },
@@ -143,10 +143,10 @@ fn fetchable(url: &str) -> Result<(), String> {
 }
 
 /// How old a list may be.
-fn expires(word: &Scalar, fetch: Option<&Fetch>, words: &mut Words) -> Option<Duration> {
+fn expires(word: &Scalar, fetch: Option<&Fetch>, reader: &mut ScalarReader) -> Option<Duration> {
     match super::units::duration(&word.value) {
         Ok(time) if time.is_zero() => {
-            words.error(
+            reader.error(
                 word,
                 "a list that may be no age is held for ever",
                 "write it like 3d, or leave it out for any age",
@@ -156,7 +156,7 @@ fn expires(word: &Scalar, fetch: Option<&Fetch>, words: &mut Words) -> Option<Du
         Ok(time) => {
             if let Some(fetch) = fetch.filter(|fetch| fetch.refresh >= time) {
                 let refresh = super::units::time_shown(&fetch.refresh);
-                words.warn(
+                reader.warn(
                     word,
                     format!("this list is held before it is fetched anew, after {refresh}"),
                     "let `expires` be twice `refresh` at least",
@@ -165,7 +165,7 @@ fn expires(word: &Scalar, fetch: Option<&Fetch>, words: &mut Words) -> Option<Du
             Some(time)
         }
         Err(message) => {
-            words.error(word, message, "");
+            reader.error(word, message, "");
             None
         }
     }

@@ -20,6 +20,7 @@ pub mod listening;
 pub mod load;
 mod node;
 mod promote;
+mod scalars;
 mod secret;
 mod seen;
 pub mod settings;
@@ -28,7 +29,6 @@ mod spoilt;
 mod units;
 mod watching;
 mod ways;
-mod words;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -40,11 +40,11 @@ pub use agree::overlap;
 pub use dump::{DumpLine, dump};
 pub use limits::{Limits, PerMinute, Timeouts, duration};
 pub use promote::{Rewrite, promotion};
+pub use scalars::{NO_PATH, is_unfound};
 pub use secret::{Secret, read_secrets};
 pub use seen::{Seen, Trace, files, traces, trust};
 pub use settings::{Settings, looked_up_again};
 pub use spoilt::{Spoilt, leave_out};
-pub use words::{NO_PATH, is_unfound};
 
 use self::settings::HostedDomain;
 use crate::jid::Domain;
@@ -94,16 +94,16 @@ fn examine_in(path: &Path, environment: fill::Environment<'_>) -> Examined {
         Ok(text) => text,
         Err(finding) => return unread(vec![finding]),
     };
-    let outside = words::Outside { environment, look_up: &hosts::by_the_system };
+    let machine = scalars::Machine { environment, look_up: &hosts::by_the_system };
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let fill = fill::Fill { environment, folder: &folder };
     let (spec, mut findings, mut spoilt) = load::parse_filled::<spec::FileSpec>(&text, &name, &fill);
     if spoilt.iter().any(Spoilt::is_file) {
         return unread(findings);
     }
-    let (included, folders, more) = included(&name, &spec, &outside, &mut spoilt);
+    let (included, folders, more) = included(&name, &spec, &machine, &mut spoilt);
     findings.extend(more);
-    let (mut settings, mut more) = assemble::assemble(&name, &spec, &included, &outside);
+    let (mut settings, mut more) = assemble::assemble(&name, &spec, &included, &machine);
     leave_out(&mut more, &spoilt);
     let specs = || std::iter::once(&spec).chain(included.iter().map(|(_, spec)| spec));
     let domains: usize = specs().filter_map(|spec| spec.domains.as_ref()).map(|list| list.value.len()).sum();
@@ -149,15 +149,15 @@ const NOT_INSIDE: &str = "no inside listener";
 fn included(
     name: &str,
     spec: &spec::FileSpec,
-    outside: &words::Outside<'_>,
+    machine: &scalars::Machine<'_>,
     spoilt: &mut Vec<Spoilt>,
 ) -> (Vec<hosting::Included>, Vec<PathBuf>, Vec<Finding>) {
-    let mut words = words::Words::new(name, outside);
+    let mut reader = scalars::ScalarReader::new(name, machine);
     let mut included: Vec<hosting::Included> = Vec::new();
     for word in spec.include.iter().flat_map(|list| &list.value) {
-        let before = words.findings.len();
-        let paths = words.paths(word).0;
-        if words.findings.iter().skip(before).any(Finding::is_error) {
+        let before = reader.findings.len();
+        let paths = reader.paths(word).0;
+        if reader.findings.iter().skip(before).any(Finding::is_error) {
             spoilt.push(Spoilt::key(name, "include"));
         }
         for path in paths {
@@ -168,27 +168,27 @@ fn included(
             let text = match load::read_text(&path, &file) {
                 Ok(text) => text,
                 Err(finding) => {
-                    words.findings.push(finding);
+                    reader.findings.push(finding);
                     spoilt.push(Spoilt::file(&file));
                     continue;
                 }
             };
             let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-            let fill = fill::Fill { environment: outside.environment, folder: &folder };
+            let fill = fill::Fill { environment: machine.environment, folder: &folder };
             let (spec, more, unknown) = load::parse_filled::<spec::FileSpec>(&text, &file, &fill);
-            words.findings.extend(more);
+            reader.findings.extend(more);
             spoilt.extend(unknown);
             included.push((file, spec));
         }
     }
     // Files that are not there yet are no mistake, unless all domains should come from them.
     if spec.domains.is_none() && included.iter().all(|(_, spec)| spec.domains.is_none()) {
-        for finding in words.findings.iter_mut().filter(|finding| is_unfound(finding)) {
+        for finding in reader.findings.iter_mut().filter(|finding| is_unfound(finding)) {
             finding.severity = Severity::Error;
             spoilt.push(Spoilt::key(name, "include"));
         }
     }
-    (included, words.folders, words.findings)
+    (included, reader.folders, reader.findings)
 }
 
 /// Reads the policy files that the settings name, and makes the policy for `today`, its cases run. Any error is no policy

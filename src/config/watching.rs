@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::scalars::ScalarReader;
 use super::spec;
-use super::words::Words;
 use crate::policy::Scalar;
 
 /// Watching and steering the gateway.
@@ -57,22 +57,22 @@ impl std::fmt::Display for Http {
 }
 
 /// Reads `admin:`.
-pub(super) fn admin(spec: &spec::FileSpec, words: &mut Words) -> Admin {
+pub(super) fn admin(spec: &spec::FileSpec, reader: &mut ScalarReader) -> Admin {
     let Some(at) = &spec.admin else { return Admin::default() };
-    let socket = at.value.socket.as_ref().map(|word| words.path(word));
+    let socket = at.value.socket.as_ref().map(|word| reader.path(word));
     let http = at.value.http.as_ref().and_then(|word| {
-        let text = words.filled_or_told(word)?.into_owned();
+        let text = reader.filled_or_told(word)?.into_owned();
         if let Some(path) = text.strip_prefix("unix:") {
-            return unix(word, path, socket.as_deref(), words);
+            return unix(word, path, socket.as_deref(), reader);
         }
         if text.starts_with(['/', '.']) {
             let message = format!("\"{text}\" is no address with a port");
-            words.error(word, message, format!("a Unix socket is written \"unix:{text}\""));
+            reader.error(word, message, format!("a Unix socket is written \"unix:{text}\""));
             return None;
         }
-        let address = words.socket(word, None)?;
+        let address = reader.socket(word, None)?;
         if !address.ip().to_canonical().is_loopback() {
-            words.warn(
+            reader.warn(
                 word,
                 format!("metrics and health are served to everybody who reaches {address}"),
                 "listen on 127.0.0.1, or make sure that only your monitoring reaches it",
@@ -81,11 +81,11 @@ pub(super) fn admin(spec: &spec::FileSpec, words: &mut Words) -> Admin {
         Some(Http::Address(address))
     });
     let listed = at.value.hosts.iter().flat_map(|list| &list.value);
-    let hosts = listed.filter_map(|word| host(word, words)).collect();
+    let hosts = listed.filter_map(|word| host(word, reader)).collect();
     let switch = [("off", false), ("on", true)];
-    let status = at.value.status.as_ref().and_then(|word| words.choose(word, "`on` or `off`", &switch));
+    let status = at.value.status.as_ref().and_then(|word| reader.choose(word, "`on` or `off`", &switch));
     if let (Some(true), None) = (status, &at.value.http) {
-        words.error(
+        reader.error(
             at,
             "`status: on` without `http:`",
             "write where to serve it: `http: \"127.0.0.1:9469\"`, or `http: \"unix:/run/gatehouse/status.sock\"`",
@@ -95,26 +95,26 @@ pub(super) fn admin(spec: &spec::FileSpec, words: &mut Words) -> Admin {
 }
 
 /// A Unix socket; the control socket is another.
-fn unix(word: &Scalar, path: &str, control: Option<&Path>, words: &mut Words) -> Option<Http> {
+fn unix(word: &Scalar, path: &str, control: Option<&Path>, reader: &mut ScalarReader) -> Option<Http> {
     if path.is_empty() {
-        words.error(word, "the path of the socket is missing", "write \"unix:/run/gatehouse/status.sock\"");
+        reader.error(word, "the path of the socket is missing", "write \"unix:/run/gatehouse/status.sock\"");
         return None;
     }
-    let path = words.beside(path);
+    let path = reader.beside(path);
     if control == Some(path.as_path()) {
-        words.error(word, "this is the control socket, too", "give `http` and `socket` a path each");
+        reader.error(word, "this is the control socket, too", "give `http` and `socket` a path each");
         return None;
     }
     Some(Http::Socket(path))
 }
 
 /// A name as `Host` has it, without a port.
-fn host(word: &Scalar, words: &mut Words) -> Option<String> {
+fn host(word: &Scalar, reader: &mut ScalarReader) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let fits = !word.value.is_empty() && word.value.chars().all(plain);
     if !fits {
         let message = format!("\"{}\" is no name of a host", word.value);
-        words.error(
+        reader.error(
             word,
             message,
             "write a name without a port, like gate-1.example.com; addresses need not be listed",

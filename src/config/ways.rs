@@ -1,8 +1,8 @@
 //! Routes beside each other and beside `source:`: what of them can never hold, or changes nothing.
 
+use super::scalars::ScalarReader;
 use super::settings::{HostedDomain, Route, WrittenTarget};
 use super::spec::RouteSpec;
-use super::words::Words;
 use crate::dns::Whom;
 use crate::policy::{Finding, Pattern, Placed};
 
@@ -10,14 +10,14 @@ use crate::policy::{Finding, Pattern, Placed};
 pub(super) type Stands<'a> = (Route, &'a Placed<RouteSpec>);
 
 /// Tells what is to be looked at although nothing is wrong.
-pub(super) fn look(routes: &[Stands<'_>], hosted: &[HostedDomain], words: &mut Words) {
+pub(super) fn look(routes: &[Stands<'_>], hosted: &[HostedDomain], reader: &mut ScalarReader) {
     for (route, at) in routes {
         if let Some((wider, stands)) =
             behind(routes, &route.domain).filter(|(wider, _)| leads_alike(wider, route))
         {
             let message = format!("the route of {} says what that of {} says", route.domain, wider.domain);
-            let remedy = format!("remove one of them; the other stands at {}", words.place(stands));
-            words.warn(at, message, remedy);
+            let remedy = format!("remove one of them; the other stands at {}", reader.place(stands));
+            reader.warn(at, message, remedy);
         }
         let straight = route.target.as_ref().filter(|_| route.via.is_none());
         let Some(WrittenTarget::Address(target)) = straight else { continue };
@@ -28,7 +28,7 @@ pub(super) fn look(routes: &[Stands<'_>], hosted: &[HostedDomain], words: &mut W
                     "{} has no {family} address to call from, so it never reaches {target}",
                     domain.name
                 );
-                words.warn(at, message, format!("add an {family} address to its `source`, or a `via` here"));
+                reader.warn(at, message, format!("add an {family} address to its `source`, or a `via` here"));
             }
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn look(routes: &[Stands<'_>], hosted: &[HostedDomain], words: &mut W
         let message =
             format!("`source` of {} changes nothing: every route leads through a proxy", domain.name);
         let remedy = "remove it; a proxy calls from an address of its own";
-        words.findings.push(Finding::warning(domain.place.clone(), message, remedy));
+        reader.findings.push(Finding::warning(domain.place.clone(), message, remedy));
     }
 }
 

@@ -8,8 +8,8 @@ mod addresses;
 mod denial;
 mod gates;
 pub mod guard;
-mod home;
 pub mod order;
+mod own_addresses;
 #[doc(hidden)] // open for the fuzz targets: what an answer comes to, without a socket
 pub mod query;
 pub mod resolver;

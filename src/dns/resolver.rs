@@ -25,8 +25,8 @@ use crate::dns::TlsMode;
 use crate::dns::addresses::{Addresses, MAX_ADDRESSES, addresses};
 use crate::dns::gates::{Gates, Places, Share};
 use crate::dns::guard::DialGuard;
-use crate::dns::home::Home;
 use crate::dns::order::{Candidate, Rank, order};
+use crate::dns::own_addresses::OwnAddresses;
 use crate::dns::query::{Asker, Dnssec, Servers, Trusted, system_servers};
 use crate::dns::routes::{ByDomain, Whom};
 use crate::dns::srv::{Service, find};
@@ -122,9 +122,9 @@ pub struct Resolver {
     routes: ByDomain<Option<Server>>,
     total: Duration,
     ours: Memory,
-    /// What strangers have us look up is no matter of ours: neither what fails nor what fills the memory (LIM-06).
+    /// What unproven peers have us look up is no matter of ours: neither what fails nor what fills the memory (LIM-06).
     theirs: Memory,
-    home: Arc<Home>,
+    home: Arc<OwnAddresses>,
     seed: AtomicU64,
     gates: Gates,
 }
@@ -181,7 +181,7 @@ impl Resolver {
             total: params.total,
             ours: memory()?,
             theirs: memory()?,
-            home: Home::new(params.hosted, asked()?),
+            home: OwnAddresses::new(params.hosted, asked()?),
             seed: AtomicU64::new(seed),
             gates: Gates::new(params.places),
         })

@@ -18,10 +18,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::entrance::Entrance;
+use super::admission::Admission;
 use super::known::Known;
 use super::seldom::Seldom;
-use crate::limit::{ArrivalTicket, Line, Stranger, Strangers, Threshold};
+use crate::limit::{ArrivalTicket, Line, Threshold, Unproven, UnprovenPlace};
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
@@ -37,7 +37,7 @@ use crate::run::{Tools, now, seed};
 #[derive(Clone, Debug)]
 pub struct Params {
     /// What it demands.
-    pub entrance: Arc<Entrance>,
+    pub admission: Arc<Admission>,
     /// What relays lean on.
     pub tools: Arc<Tools>,
 }
@@ -45,12 +45,12 @@ pub struct Params {
 /// Takes connections until the gateway drains, or until nobody holds the other end of `params`: then the socket closes, and who
 /// is on the way in still comes in.
 pub async fn serve(listener: Arc<Listener>, mut params: watch::Receiver<Params>) {
-    let Params { mut entrance, mut tools } = params.borrow_and_update().clone();
+    let Params { mut admission, mut tools } = params.borrow_and_update().clone();
     let mut news = tools.registry.news();
     // Connections whose relay does not run yet; they end with a drain.
     let mut entering = JoinSet::new();
     let mut short = Seldom::default();
-    let ceiling = ceiling(entrance.door);
+    let ceiling = ceiling(admission.door);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -61,7 +61,7 @@ pub async fn serve(listener: Arc<Listener>, mut params: watch::Receiver<Params>)
             }
             changed = params.changed() => match changed {
                 Ok(()) => {
-                    Params { entrance, tools } = params.borrow_and_update().clone();
+                    Params { admission, tools } = params.borrow_and_update().clone();
                     continue;
                 }
                 Err(_closed) => break,
@@ -72,14 +72,14 @@ pub async fn serve(listener: Arc<Listener>, mut params: watch::Receiver<Params>)
         match accepted {
             // Behind a trusted proxy nobody is counted yet; this bounds them too.
             Ok((_, peer)) if entering.len() >= ENTERING => {
-                entrance.turned_away(&tools.observe, peer, Reason::Overload);
+                admission.turned_away(&tools.observe, peer, Reason::Overload);
             }
             Ok((stream, peer)) if ceiling.is_some_and(|ceiling| stream.as_raw_fd() >= ceiling) => {
                 drop(stream);
-                entrance.turned_away(&tools.observe, peer, Reason::Overload);
-                if short.may_tell() {
+                admission.turned_away(&tools.observe, peer, Reason::Overload);
+                if short.may_log() {
                     tracing::warn!(
-                        listener = entrance.door.label(),
+                        listener = admission.door.label(),
                         fault = "the last open files are kept for what stands",
                         "accepting pauses"
                     );
@@ -87,19 +87,19 @@ pub async fn serve(listener: Arc<Listener>, mut params: watch::Receiver<Params>)
                 tokio::time::sleep(SHORT_OF_FILES).await;
             }
             Ok((stream, peer)) => {
-                if let Some(pending) = entrance.at_the_door(&tools, stream, peer) {
-                    entering.spawn(Arc::clone(&entrance).enter(Arc::clone(&tools), pending));
+                if let Some(pending) = admission.at_the_door(&tools, stream, peer) {
+                    entering.spawn(Arc::clone(&admission).enter(Arc::clone(&tools), pending));
                 }
             }
             Err(fault) => match fault.pause() {
                 Some(pause) => {
-                    if pause > Duration::ZERO && short.may_tell() {
-                        tracing::warn!(listener = entrance.door.label(), %fault, "accepting pauses");
+                    if pause > Duration::ZERO && short.may_log() {
+                        tracing::warn!(listener = admission.door.label(), %fault, "accepting pauses");
                     }
                     tokio::time::sleep(pause).await;
                 }
                 None => {
-                    tracing::error!(listener = entrance.door.label(), %fault, "a listener is given up");
+                    tracing::error!(listener = admission.door.label(), %fault, "a listener is given up");
                     return;
                 }
             },
@@ -118,7 +118,7 @@ fn ceiling(door: Door) -> Option<i32> {
     (door != Door::Inside).then(|| allowed.saturating_sub(SPARE_FILES))
 }
 
-impl Entrance {
+impl Admission {
     /// What a connection is, before it has said anything.
     pub(super) fn flow(&self) -> Flow {
         match self.door {
@@ -170,8 +170,8 @@ impl Entrance {
             return Err(verdict.reason);
         }
         match arrived {
-            Ok(arrived) => self.settle(&tools.bounds.strangers, arrived, address),
-            // Who waits has none of what strangers may have.
+            Ok(arrived) => self.settle(&tools.bounds.unproven, arrived, address),
+            // Who waits has none of what unproven peers may have.
             Err(_full) => {
                 let (ticket, line) = self.arrivals.line_up(address, now())?;
                 Ok(Entry::Waits(ticket, line))
@@ -179,10 +179,10 @@ impl Entrance {
         }
     }
 
-    /// LIM-02: as soon as it is known from where. Backends are no strangers.
+    /// LIM-02: as soon as it is known from where. Backends are not among the unproven.
     fn settle(
         &self,
-        strangers: &Arc<Strangers>,
+        unproven: &Arc<Unproven>,
         (ticket, mut threshold): (ArrivalTicket, Threshold),
         address: IpAddr,
     ) -> Result<Entry, Reason> {
@@ -190,9 +190,9 @@ impl Entrance {
             return Ok(Entry::In(ticket, None));
         }
         // Who is turned away has used up no attempt.
-        let mut stranger = strangers.admit(address, now()).inspect_err(|_| threshold.give_back())?;
-        stranger.stands_at(threshold);
-        Ok(Entry::In(ticket, Some(stranger)))
+        let mut unproven = unproven.admit(address, now()).inspect_err(|_| threshold.give_back())?;
+        unproven.stands_at(threshold);
+        Ok(Entry::In(ticket, Some(unproven)))
     }
 
     fn turned_away(&self, observe: &Observe, peer: SocketAddr, reason: Reason) {
@@ -263,14 +263,14 @@ impl Entrance {
         if closed {
             return Err(Reason::ConnectionLost);
         }
-        let entry = self.settle(&tools.bounds.strangers, (ticket, threshold), peer.ip())?;
+        let entry = self.settle(&tools.bounds.unproven, (ticket, threshold), peer.ip())?;
         Ok(Pending { stream, entry, accepted: now(), ..pending })
     }
 
     async fn come_in(self: Arc<Self>, tools: Arc<Tools>, pending: Pending) {
         let metrics = Arc::clone(tools.observe.metrics());
         let Pending { stream, peer, local, accepted, entry } = pending;
-        let Entry::In(ticket, mut stranger) = entry else { return };
+        let Entry::In(ticket, mut unproven) = entry else { return };
         metrics.arrived(self.door, Outcome::Allow);
         if self.door == Door::Inside {
             tools.observe.seeking().came(peer.ip());
@@ -279,18 +279,18 @@ impl Entrance {
         // Another may need its place more, even now.
         let known = tokio::select! {
             known = self.known(&tools, stream, peer.ip()) => known,
-            () = displaced(&mut stranger) => Err(Reason::TooManyStrangers.into()),
+            () = displaced(&mut unproven) => Err(Reason::TooManyUnproven.into()),
         };
         let known = match known {
             Ok(Some(known)) => known,
             Ok(None) => {
                 // An office of pages that ask where the WebSocket is must not lock itself out.
-                return stranger.into_iter().for_each(|mut stranger| stranger.is_answered());
+                return unproven.into_iter().for_each(|mut unproven| unproven.is_answered());
             }
             Err(failure) => return tools.observe.kept_out(self.door, peer, failure),
         };
         let ends = (peer, local);
-        if let Err(reason) = self.start(&tools, known, (ends, accepted), (connection, stranger)) {
+        if let Err(reason) = self.start(&tools, known, (ends, accepted), (connection, unproven)) {
             tracing::error!(
                 listener = self.door.label(),
                 reason = reason.label(),
@@ -320,20 +320,20 @@ impl Entrance {
         tools: &Arc<Tools>,
         Known { flow, io, secured, frames }: Known,
         ((peer, local), accepted): ((SocketAddr, Option<SocketAddr>), Instant),
-        (connection, stranger): (OpenConnection, Option<Stranger>),
+        (connection, unproven): (OpenConnection, Option<UnprovenPlace>),
     ) -> Result<(), Reason> {
         let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: seed()? };
         let entry = tools.registry.enter();
         let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local };
         let relay =
-            Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now()).since(accepted);
+            Relay::new(Arc::clone(&tools.relays), tools.registry.policy(), arrival, now()).since(accepted);
         let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, io, secured);
         let pump = match frames {
             Some(frames) => pump.in_messages(frames),
             None => pump,
         };
-        let pump = match stranger {
-            Some(stranger) => pump.strange(stranger),
+        let pump = match unproven {
+            Some(unproven) => pump.unproven(unproven),
             None => pump,
         };
         // Boxed, or the task would have room for it twice: before and after the first poll.
@@ -357,13 +357,13 @@ struct Pending {
     entry: Entry,
 }
 
-/// How far a connection has come. Backends are no strangers.
+/// How far a connection has come. Backends are not among the unproven.
 #[derive(Debug)]
 enum Entry {
     /// Behind a proxy: not counted yet.
     Behind,
     /// It has a place.
-    In(ArrivalTicket, Option<Stranger>),
+    In(ArrivalTicket, Option<UnprovenPlace>),
     /// It waits for one.
     Waits(ArrivalTicket, Line),
 }
@@ -389,10 +389,10 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Waits until another gets the place of this stranger; for who is none, for ever.
-async fn displaced(stranger: &mut Option<Stranger>) {
-    match stranger {
-        Some(stranger) => stranger.displaced().await,
+/// Waits until another gets the place of this unproven peer; for who is none, for ever.
+async fn displaced(unproven: &mut Option<UnprovenPlace>) {
+    match unproven {
+        Some(unproven) => unproven.displaced().await,
         None => std::future::pending().await,
     }
 }

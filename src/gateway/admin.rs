@@ -174,7 +174,7 @@ async fn serve(listener: Listener, view: Arc<View>) {
         let stream = match listener.accept().await {
             Ok(stream) => stream,
             Err(error) => {
-                if short.may_tell() {
+                if short.may_log() {
                     tracing::warn!(%error, "the admin listener cannot accept");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;

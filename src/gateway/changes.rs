@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::parts::Credentials;
+use super::from_settings::Credentials;
 use super::protocol::{ByRule, Change, Plan};
 use crate::config::settings::Settings;
 use crate::jid::{Domain, Jid};
@@ -143,10 +143,10 @@ pub(super) fn elsewhere(old: &Settings, new: &Settings, views: &[View]) -> Vec<S
     let mut lines = Vec::new();
     for domain in &new.domains {
         let Some(before) = old.domains.iter().find(|before| before.name == domain.name) else { continue };
-        let pairs = views.iter().flat_map(|view| &view.portrait.pairs).filter(|standing| {
+        let pairs = views.iter().flat_map(|view| &view.snapshot.pairs).filter(|standing| {
             before.backend.s2s != domain.backend.s2s && standing.pair.target == domain.name
         });
-        let clients = views.iter().filter_map(|view| view.portrait.client.as_ref()).filter(|client| {
+        let clients = views.iter().filter_map(|view| view.snapshot.client.as_ref()).filter(|client| {
             before.backend.c2s != domain.backend.c2s
                 && Jid::parse(&client.address).is_ok_and(|jid| jid.domain == domain.name.as_str())
         });
@@ -180,7 +180,7 @@ pub(super) fn clients_that_end(new: &Settings, views: &[View]) -> Vec<String> {
         new.domains.iter().any(|hosted| hosted.name.as_str() == domain && !hosted.backend.c2s.is_empty())
     };
     let client = |view: &View| {
-        let client = view.portrait.client.as_ref()?;
+        let client = view.snapshot.client.as_ref()?;
         let ends = Jid::parse(&client.address).is_ok_and(|jid| !served(&jid.domain));
         let who = || format!("{} {}", view.meta.id, capped(&client.address));
         match client.doubt {
@@ -209,10 +209,10 @@ pub(super) fn pairs(before: &Policy, after: &Policy, views: &[View], silent: usi
     let mut by_rule: BTreeMap<(String, String, String), usize> = BTreeMap::new();
     for view in views {
         let stream = view.meta.id.to_string();
-        if view.portrait.closes {
+        if view.snapshot.closes {
             plan.closes.push(stream.clone());
         }
-        for standing in &view.portrait.pairs {
+        for standing in &view.snapshot.pairs {
             let Some(verdict) = &standing.verdict else { continue };
             let alike = standing.quarantined == (verdict.outcome == Outcome::Quarantine);
             if verdict.is_allow() && verdict.rule == standing.rule && alike && standing.doubt.is_none() {

@@ -96,7 +96,7 @@ async fn serve(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                if short.may_tell() {
+                if short.may_log() {
                     tracing::warn!(%error, "the control socket cannot accept");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::parts;
+use super::from_settings;
 use crate::config::settings::Settings;
 use crate::jid::Domain;
-use crate::relay::{Home, HostedDomain};
+use crate::relay::{HostedDomain, RelayParams};
 use crate::run::world;
 
 /// Domains that were served here, and where.
@@ -28,12 +28,18 @@ struct Former {
 impl Departed {
     /// What is known behind a reload that leads from this home and these settings to others: what was known, if that is not too long
     /// ago, and the domains that go now.
-    pub(super) fn followed_by(&self, home: &Home, old: &Settings, new: &Settings, now: Instant) -> Self {
+    pub(super) fn followed_by(
+        &self,
+        relays: &RelayParams,
+        old: &Settings,
+        new: &Settings,
+        now: Instant,
+    ) -> Self {
         let serves = |domain: &Domain| new.domains.iter().any(|served| served.name == *domain);
         let mut all = self.0.clone();
         all.retain(|domain, former| now.saturating_duration_since(former.since) < KEPT && !serves(domain));
-        let (mut backends, told) = (parts::backends(old), parts::told(old));
-        for (domain, met) in home.hosted.iter().filter(|(domain, _)| !serves(domain)) {
+        let (mut backends, told) = (from_settings::backends(old), from_settings::told(old));
+        for (domain, met) in relays.hosted.iter().filter(|(domain, _)| !serves(domain)) {
             let addresses = backends.remove(domain).unwrap_or_default();
             let former = Former { since: now, met: met.clone(), addresses, told: told.contains(domain) };
             all.insert(domain.clone(), former);

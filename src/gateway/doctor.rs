@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::parts;
+use super::from_settings;
 use super::reload::Reloader;
 use crate::config::settings::{HostedDomain, ProxyVersion, Settings};
 use crate::net::proxy;
@@ -68,7 +68,7 @@ struct Rounds {
     under_way: HashMap<BackendSide, AbortHandle>,
     visits: JoinSet<Visited>,
     /// Somebody doubts what is known, and all are looked at then. Not at once: what made somebody doubt may be over by then, and
-    /// strangers must not have us knock all day.
+    /// unproven peers must not have us knock all day.
     doubt: Option<Instant>,
 }
 
@@ -186,7 +186,7 @@ pub async fn look(settings: &Settings, domain: &HostedDomain, flow: Flow) -> Vec
             }
             None => Vec::new(),
         };
-        let dial = parts::dial(settings);
+        let dial = from_settings::dial(settings);
         let patience = settings.timeouts.header.min(PATIENCE);
         let server = domain.backend.server.and_then(ServerSoftware::named);
         let domain = &domain.name;

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::accept;
-use super::entrance::Entrance;
+use super::admission::Admission;
 use super::handed::{Handed, Part};
 use super::web::Site;
-use super::{Acceptors, parts};
+use super::{Acceptors, from_settings};
 use crate::config::overlap;
 use crate::config::settings::{Callers, Encryption, Listener as Asked, Mixed, Settings};
 use crate::limit::{self, Arrivals, Callbacks};
@@ -100,7 +100,7 @@ impl Doors {
     /// Binds what these settings want and is not open yet, or tells of all that cannot be bound. Those that were handed over
     /// are bound already.
     pub(super) fn bind(&self, settings: &Settings, handed: &mut Handed) -> Result<Vec<Bound>, Vec<Finding>> {
-        let tuning = parts::tuning(settings);
+        let tuning = from_settings::tuning(settings);
         let (mut bound, mut findings) = (Vec::new(), Vec::new());
         for asked in &settings.listeners {
             let door = door(&asked.role);
@@ -185,7 +185,7 @@ impl Doors {
         let quotas = self.quotas(settings, &tools.bounds.callbacks);
         let mut old = std::mem::take(&mut self.open);
         for (socket, asked) in sockets.into_iter().zip(&settings.listeners) {
-            let entrance = Entrance {
+            let admission = Admission {
                 door: socket.door,
                 from: match &asked.role {
                     Callers::Inside(from) => Some(from.clone()),
@@ -206,11 +206,11 @@ impl Doors {
                 handshake: settings.timeouts.tls,
                 unauth: settings.timeouts.unauth,
             };
-            let terms = accept::Params { entrance: Arc::new(entrance), tools: Arc::clone(tools) };
+            let terms = accept::Params { admission: Arc::new(admission), tools: Arc::clone(tools) };
             let at = old.iter().position(|open| Arc::ptr_eq(&open.socket.listener, &socket.listener));
             match at.map(|at| old.swap_remove(at)) {
                 Some(open) => {
-                    if let Err(error) = socket.listener.retune(parts::tuning(settings)) {
+                    if let Err(error) = socket.listener.retune(from_settings::tuning(settings)) {
                         tracing::warn!(address = %socket.address, %error, "a listener keeps its patience and its mark");
                     }
                     // Its task may have given the socket up; then nobody hears.
@@ -235,9 +235,9 @@ impl Doors {
     /// Counts of those who have arrived go on where their limits are the same; their sum always does.
     fn quotas(&mut self, settings: &Settings, callbacks: &Arc<Callbacks>) -> Quotas {
         let params @ [world, clients, inside] = [
-            parts::arrivals(settings),
-            parts::arrivals_of_clients(settings),
-            parts::arrivals_inside(settings),
+            from_settings::arrivals(settings),
+            from_settings::arrivals_of_clients(settings),
+            from_settings::arrivals_inside(settings),
         ];
         let quotas = match self.quotas.take() {
             Some((same, quotas)) if same == params => quotas,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::departed::Departed;
-use super::parts::{self, Credentials};
+use super::from_settings::{self, Credentials};
 use super::secrets::Secrets;
 use super::{Acceptors, StartFault, boot, wall};
 use crate::config::settings::Settings;
@@ -23,7 +23,7 @@ use crate::run::observe::Observe;
 use crate::run::posh::Files;
 use crate::run::registry::Registry;
 use crate::run::world::{self, World};
-use crate::run::{Outside, Peering, Tools, now};
+use crate::run::{Peering, Tools, Transport, now};
 use crate::tls::Connector;
 
 /// What relays lean on, and what it was made of.
@@ -49,10 +49,10 @@ impl Engine {
         (metrics, audit): (Arc<Metrics>, Option<Audit>),
         own: Vec<SocketAddr>,
     ) -> Result<Self, StartFault> {
-        let asked = parts::resolver(&settings, own);
+        let asked = from_settings::resolver(&settings, own);
         let resolver = resolver(&settings, &asked).map_err(StartFault::one)?;
-        let circuits = Circuits::new(parts::circuits(&settings), Arc::clone(&metrics));
-        let handshakes = Arc::new(parts::handshakes(&settings));
+        let circuits = Circuits::new(from_settings::circuits(&settings), Arc::clone(&metrics));
+        let handshakes = Arc::new(from_settings::handshakes(&settings));
         let connector = Connector::new(credentials.connecting()).map_err(StartFault::internal)?;
         let observe = Arc::new(Observe::new(metrics, audit, now()));
         observe.refusals().keep(usize::try_from(settings.limits.refusals).unwrap_or(usize::MAX));
@@ -60,15 +60,15 @@ impl Engine {
         let world = Arc::new(World::new(params, connector));
         let common = common(&settings, secrets);
         let tools = Arc::new(Tools {
-            params: parts::engine(&settings),
-            home: Arc::new(parts::home(&settings, secrets.keyrings(wall::clock()))),
-            outside: Arc::clone(&world) as Arc<dyn Outside>,
+            params: from_settings::engine(&settings),
+            relays: Arc::new(from_settings::relays(&settings, secrets.keyrings(wall::clock()))),
+            transport: Arc::clone(&world) as Arc<dyn Transport>,
             registry: Registry::new(policy, settings.timeouts.dialback, boot()?),
-            bounds: parts::bounds(&settings, common.as_ref(), handshakes),
+            bounds: from_settings::bounds(&settings, common.as_ref(), handshakes),
             peering: Peering {
                 verifier: Arc::default(),
                 strays: Arc::default(),
-                couriers: Arc::new(Couriers::new(parts::engine(&settings).inside_octets, now())),
+                couriers: Arc::new(Couriers::new(from_settings::engine(&settings).inside_octets, now())),
                 sessions: Arc::default(),
                 partings: Arc::default(),
                 backends: backends(&settings, &Backends::default(), &observe),
@@ -102,31 +102,34 @@ impl Engine {
         acceptors: &Acceptors,
         own: Vec<SocketAddr>,
     ) -> Result<Self, Finding> {
-        let asked = parts::resolver(&settings, own);
+        let asked = from_settings::resolver(&settings, own);
         let resolver = match asked == self.asked {
             true => Arc::clone(&self.resolver),
             false => resolver(&settings, &asked)?,
         };
         let (old, last) = (&self.tools, &*self.settings);
         let common = common(&settings, secrets);
-        let circuits = match parts::circuits(&settings) {
-            params if params == parts::circuits(last) => Arc::clone(&old.peering.circuits),
+        let circuits = match from_settings::circuits(&settings) {
+            params if params == from_settings::circuits(last) => Arc::clone(&old.peering.circuits),
             params => Circuits::new(params, Arc::clone(old.observe.metrics())),
         };
-        let bounds =
-            parts::bounds_after(&old.bounds, (last, self.common.as_ref()), (&settings, common.as_ref()));
-        let departed = self.departed.followed_by(&old.home, last, &settings, now());
+        let bounds = from_settings::bounds_after(
+            &old.bounds,
+            (last, self.common.as_ref()),
+            (&settings, common.as_ref()),
+        );
+        let departed = self.departed.followed_by(&old.relays, last, &settings, now());
         let mut params =
             outside(&settings, acceptors, &resolver, (&bounds.handshakes, &circuits), &old.observe);
         departed.found_in(&mut params);
-        let mut home = parts::home(&settings, secrets.keyrings(wall::clock()));
-        home.departed = departed.met();
-        old.peering.couriers.resize(parts::engine(&settings).inside_octets);
+        let mut relays = from_settings::relays(&settings, secrets.keyrings(wall::clock()));
+        relays.departed = departed.met();
+        old.peering.couriers.resize(from_settings::engine(&settings).inside_octets);
         let world = Arc::new(self.world.followed_by(params));
         let tools = Tools {
-            params: parts::engine(&settings),
-            home: Arc::new(home),
-            outside: Arc::clone(&world) as Arc<dyn Outside>,
+            params: from_settings::engine(&settings),
+            relays: Arc::new(relays),
+            transport: Arc::clone(&world) as Arc<dyn Transport>,
             registry: Arc::clone(&old.registry),
             bounds,
             peering: Peering {
@@ -155,7 +158,7 @@ fn common(settings: &Settings, secrets: &Secrets) -> Option<[u8; 32]> {
 
 /// Streams of ours to the servers behind.
 fn backends(settings: &Settings, before: &Backends, observe: &Observe) -> Arc<Backends> {
-    Arc::new(Backends::new(&parts::streams_behind(settings), before, observe.metrics()))
+    Arc::new(Backends::new(&from_settings::streams_behind(settings), before, observe.metrics()))
 }
 
 fn resolver(settings: &Settings, asked: &dns::Params) -> Result<Arc<Resolver>, Finding> {
@@ -176,12 +179,12 @@ fn outside(
         acceptor: Arc::clone(&acceptors.starttls),
         acceptor_clients: Arc::clone(&acceptors.starttls_clients),
         resolver: Arc::clone(resolver),
-        backends: parts::backends(settings),
-        clients: parts::clients(settings),
-        told: parts::told(settings),
-        ways: parts::ways(settings),
-        sources: parts::sources(settings),
-        dial: parts::dial(settings),
+        backends: from_settings::backends(settings),
+        clients: from_settings::clients(settings),
+        told: from_settings::told(settings),
+        ways: from_settings::ways(settings),
+        sources: from_settings::sources(settings),
+        dial: from_settings::dial(settings),
         handshake: settings.timeouts.tls,
         pace: Arc::clone(pace),
         circuits: Arc::clone(circuits),

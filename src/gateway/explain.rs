@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts;
+use super::from_settings;
 use crate::config::Settings;
 use crate::filter::{self, Leaving, Outgoing, StanzaRefusal};
 use crate::jid::{Domain, Jid};
@@ -133,7 +133,7 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Query) -> Result<Ex
         }
     };
     let question = Federate { hosted, remote, direction, identity, tls, address: asked.ip, key };
-    let routes = parts::ways(settings);
+    let routes = from_settings::ways(settings);
     let proxy = routes.of(remote).and_then(|route| route.proxy.as_ref());
     Ok(Explained::Judged(Box::new(judged(policy, &question, (kind, sender), asked)?.routed(proxy))))
 }

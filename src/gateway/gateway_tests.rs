@@ -246,9 +246,9 @@ fn the_parts_are_made_as_the_file_says() {
     std::fs::write(&file, text).unwrap();
     let (told, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
     let seen = |settings: &Settings| {
-        let home = home(settings);
-        let hosted = home.hosted.values().next().unwrap().clone();
-        let times = home.timeouts;
+        let relays = relays(settings);
+        let hosted = relays.hosted.values().next().unwrap().clone();
+        let times = relays.timeouts;
         (
             (hosted.multiplex, hosted.max_octets),
             hosted.keys_by.clone(),
@@ -265,9 +265,9 @@ fn the_parts_are_made_as_the_file_says() {
     assert_eq!(seen(&told), ((false, Some(65_536)), Verify, 7, courier, Refuse));
 }
 
-fn home(settings: &Settings) -> crate::relay::Home {
+fn relays(settings: &Settings) -> crate::relay::RelayParams {
     let secrets = Secrets::begin(secrets::FromFiles::read(settings).unwrap()).unwrap();
-    parts::home(settings, secrets.keyrings(wall::clock()))
+    from_settings::relays(settings, secrets.keyrings(wall::clock()))
 }
 
 // C2S-08, C2S-15: a certificate names an account that is there; whoever must show one makes no other.
@@ -280,8 +280,8 @@ async fn no_account_is_made_where_a_certificate_must_name_one() {
     settings.domains[0].backend.register = true;
     for demand in [Demand::Off, Demand::Request, Demand::Require] {
         settings.domains[0].clients.certificate.demand = demand;
-        let home = home(&settings);
-        assert_eq!(home.clients.values().next().unwrap().registration, demand != Demand::Require);
+        let relays = relays(&settings);
+        assert_eq!(relays.clients.values().next().unwrap().registration, demand != Demand::Require);
     }
 }
 

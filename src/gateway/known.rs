@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use super::entrance::Entrance;
+use super::admission::Admission;
 use super::web::Greeted;
 use crate::metrics::Door;
 use crate::net::Begun;
@@ -29,7 +29,7 @@ pub(super) struct Known {
     pub(super) frames: Option<Arc<Frames>>,
 }
 
-impl Entrance {
+impl Admission {
     /// Finds out what has come; none if it was no stream and has had its answer.
     pub(super) async fn known(
         &self,
@@ -38,7 +38,7 @@ impl Entrance {
         peer: IpAddr,
     ) -> Result<Option<Known>, Failure> {
         if self.clear && !self.begins_with_tls(tools.params.first_byte, &stream).await? {
-            let (flow, io) = self.in_clear(&tools.home.limits.before_proof, stream).await?;
+            let (flow, io) = self.in_clear(&tools.relays.limits.before_proof, stream).await?;
             return Ok(Some(Known { flow, io, secured: None, frames: None }));
         }
         let (io, secured) = self.direct_tls(tools, stream, peer).await?;

@@ -7,6 +7,7 @@
 pub mod accept;
 mod act;
 pub mod admin;
+pub mod admission;
 mod background;
 pub mod bans;
 mod calendar;
@@ -19,10 +20,10 @@ mod departed;
 pub mod doctor;
 mod doors;
 mod engine;
-pub mod entrance;
 pub mod explain;
 mod fetching;
 mod freeing;
+pub mod from_settings;
 mod handed;
 mod known;
 pub mod lifecycle;
@@ -31,7 +32,6 @@ pub mod loud;
 mod named;
 pub mod operations;
 mod overview;
-pub mod parts;
 mod peers;
 mod places;
 pub mod protocol;
@@ -70,9 +70,9 @@ use self::cluster::{Cluster, Here};
 use self::control::Answering;
 use self::doors::Doors;
 use self::engine::Engine;
+use self::from_settings::Credentials;
 use self::lifecycle::{Command, Lifecycle, Signals};
 use self::operations::Operations;
-use self::parts::Credentials;
 use self::protocol::{Answer, Plan};
 use self::reading::{Read, Reading};
 use self::reload::{Current, Reloader, Relog};
@@ -177,7 +177,7 @@ impl Gateway {
         let admin = admin.map_err(StartFault::one)?;
         let services = Services { doors, admin, control: None, steering, state, shown: Arc::clone(&shown) };
         let registry = Arc::clone(&tools.registry);
-        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&registry), parts::grace(&settings)));
+        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&registry), from_settings::grace(&settings)));
         let current = Current {
             settings: Arc::clone(&settings),
             seen,

@@ -219,7 +219,7 @@ impl Operations {
             Err(no) => return Answer::no(no),
         };
         // What the DNS said goes with it, whether anything else is held against the domain or not.
-        cleared.iter().for_each(|domain| self.tools().outside.look_anew(domain));
+        cleared.iter().for_each(|domain| self.tools().transport.look_anew(domain));
         if let Some(domain) = cleared.as_ref().filter(|domain| !circuits.clear(domain)) {
             return Answer::no(format!(
                 "nothing is held against {domain}: `gatehouse circuits` lists whom we leave alone"
@@ -320,13 +320,13 @@ impl Operations {
             return Answer::no(message);
         }
         let lost = |view: &View| {
-            view.portrait.pairs.iter().filter(|p| p.verdict.as_ref().is_some_and(|v| !v.is_allow())).count()
+            view.snapshot.pairs.iter().filter(|p| p.verdict.as_ref().is_some_and(|v| !v.is_allow())).count()
         };
         // Who has no pair yet would not be judged again before it claims one.
         let mut connections = 0;
         if let BanTarget::Network(network) = &target {
             let here = |view: &&View| {
-                view.portrait.pairs.is_empty()
+                view.snapshot.pairs.is_empty()
                     && view.meta.peer.is_some_and(|peer| network.contains(&peer.ip().to_canonical()))
             };
             connections =
@@ -399,9 +399,9 @@ async fn close(registry: &Registry, target: &str) -> Answer {
     let (views, _silent) = registry.views(None).await;
     let meant = |view: &&View| {
         view.meta.id.to_string() == target
-            || view.portrait.client.as_ref().is_some_and(|client| is_called(&client.address, target))
+            || view.snapshot.client.as_ref().is_some_and(|client| is_called(&client.address, target))
             || domain.as_ref().is_some_and(|domain| {
-                view.portrait.pairs.iter().any(|p| p.pair.sender == *domain || p.pair.target == *domain)
+                view.snapshot.pairs.iter().any(|p| p.pair.sender == *domain || p.pair.target == *domain)
             })
     };
     let closed: Vec<String> = views
@@ -442,7 +442,7 @@ fn shown_ban(ban: &Ban) -> protocol::Ban {
 }
 
 fn shown(view: &View) -> Stream {
-    let pairs = view.portrait.pairs.iter().map(|standing| protocol::Pair {
+    let pairs = view.snapshot.pairs.iter().map(|standing| protocol::Pair {
         from: capped(standing.pair.sender.as_str()),
         to: capped(standing.pair.target.as_str()),
         back: standing.back,
@@ -463,12 +463,12 @@ fn shown(view: &View) -> Stream {
     });
     Stream {
         stream: view.meta.id.to_string(),
-        kind: view.portrait.shape.to_owned(),
+        kind: view.snapshot.shape.to_owned(),
         flow: view.meta.flow.label().to_owned(),
         peer: view.meta.peer.map(|peer| peer.to_string()),
         since: view.since.to_string(),
         pairs: pairs.collect(),
-        client: view.portrait.client.as_ref().map(|client| protocol::Client {
+        client: view.snapshot.client.as_ref().map(|client| protocol::Client {
             jid: capped(&client.address),
             tls: client.tls.map(|version| version.label().to_owned()),
             stanzas: client.stanzas,

@@ -21,7 +21,7 @@ impl Operations {
         let (views, silent) = tools.registry.views(None).await;
         let pairs: Vec<Pair> = views
             .iter()
-            .flat_map(|view| view.portrait.pairs.iter().map(move |standing| (view, standing)))
+            .flat_map(|view| view.snapshot.pairs.iter().map(move |standing| (view, standing)))
             .map(|(view, standing)| Pair {
                 from: capped(standing.pair.sender.as_str()),
                 to: capped(standing.pair.target.as_str()),
@@ -54,7 +54,7 @@ impl Operations {
             alarms: Vec::new(),
             backends: self.backends(),
             certificates: self.certificates(),
-            clients: views.iter().filter(|view| view.portrait.client.is_some()).count(),
+            clients: views.iter().filter(|view| view.snapshot.client.is_some()).count(),
             silent,
             circuits: self.remembered(),
             refusals,
@@ -238,7 +238,7 @@ impl Operations {
             alarms.extend(cluster.trouble.iter().cloned());
             alarms.extend(cluster.differences.iter().cloned());
         }
-        if tools.bounds.strangers.is_full(now()) {
+        if tools.bounds.unproven.is_full(now()) {
             alarms.push(
                 "connections that have proven nothing fill all their places (`limits: { conn-unproven }`): those of the networks with most make room"
                     .to_owned(),

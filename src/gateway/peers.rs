@@ -142,7 +142,7 @@ pub(super) fn settle(tools: &Tools, domain: &str, key: Option<&str>, approve: bo
             if approve {
                 // Whether anything was held against it is of no matter.
                 let _cleared = tools.peering.circuits.clear(&domain);
-                tools.outside.look_anew(&domain);
+                tools.transport.look_anew(&domain);
             }
             let faces = peers.iter().flat_map(SettledPeer::named).collect();
             let peers = peers.into_iter().map(|settled| settled.peer).collect();

@@ -14,7 +14,7 @@ use crate::config::settings::Settings;
 use crate::jid::Domain;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, SettledParties};
-use crate::run::quarantine::{Book, Disposition, NAME, Party, QuarantineFile};
+use crate::run::quarantine::{Disposition, NAME, Party, QuarantineFile, QuarantineList};
 use crate::run::registry::View;
 use crate::run::{Tools, kept};
 use crate::status;
@@ -44,29 +44,29 @@ pub(super) fn recall(settings: &Settings, tools: &Tools) {
 ///
 /// # Errors
 /// When the disk does not take it; it is tried again the next time.
-pub(super) fn keep(folder: &Path, book: &Book) -> io::Result<()> {
-    let Some(kept) = book.to_keep() else { return Ok(()) };
+pub(super) fn keep(folder: &Path, list: &QuarantineList) -> io::Result<()> {
+    let Some(kept) = list.to_keep() else { return Ok(()) };
     let written = kept::write(&folder.join(NAME), &kept);
     if written.is_err() {
-        book.not_kept();
+        list.not_kept();
     }
     written
 }
 
 /// Everybody judges by what was decided.
 pub(super) fn publish(tools: &Tools) {
-    let book = &tools.bounds.quarantine;
+    let list = &tools.bounds.quarantine;
     // Looked at inside, so that an older one never comes after a newer.
     tools.registry.amend(|policy| {
-        let settled = book.settled();
+        let settled = list.settled();
         (*policy.settled() != settled).then(|| policy.with_settled(settled))
     });
-    show(book, tools.observe.metrics());
+    show(list, tools.observe.metrics());
 }
 
-fn show(book: &Book, metrics: &Metrics) {
+fn show(list: &QuarantineList, metrics: &Metrics) {
     for word in Disposition::ALL {
-        metrics.quarantined(word.label(), book.count(*word));
+        metrics.quarantined(word.label(), list.count(*word));
     }
 }
 
@@ -89,12 +89,12 @@ pub(super) async fn follow(tools: impl Fn() -> Arc<Tools> + Send) {
 }
 
 /// All of them, as answers and the status show them.
-pub(super) fn shown(book: &Book, policy: &Policy) -> Vec<Quarantined> {
-    first(book, policy, usize::MAX)
+pub(super) fn shown(list: &QuarantineList, policy: &Policy) -> Vec<Quarantined> {
+    first(list, policy, usize::MAX)
 }
 
-fn first(book: &Book, policy: &Policy, most: usize) -> Vec<Quarantined> {
-    let now = book.now();
+fn first(list: &QuarantineList, policy: &Policy, most: usize) -> Vec<Quarantined> {
+    let now = list.now();
     let time =
         |millis: i64| Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |at| at.to_string());
     let of = |(domain, party): (Box<str>, Party)| Quarantined {
@@ -109,11 +109,11 @@ fn first(book: &Book, policy: &Policy, most: usize) -> Vec<Quarantined> {
         uid: party.decision.and_then(|decision| decision.uid),
         rule: party.rule,
     };
-    book.all().into_iter().take(most).map(of).collect()
+    list.all().into_iter().take(most).map(of).collect()
 }
 
 /// As many as the status shows.
-pub(super) fn on_page(book: &Book, policy: &Policy) -> Vec<status::Quarantined> {
+pub(super) fn on_page(list: &QuarantineList, policy: &Policy) -> Vec<status::Quarantined> {
     let of = |one: Quarantined| status::Quarantined {
         quiet: one
             .quiet_days
@@ -124,7 +124,7 @@ pub(super) fn on_page(book: &Book, policy: &Policy) -> Vec<status::Quarantined> 
         last: one.last,
         refused: one.refused,
     };
-    first(book, policy, status::SHOWN).into_iter().map(of).collect()
+    first(list, policy, status::SHOWN).into_iter().map(of).collect()
 }
 
 /// What came of a decision.
@@ -183,7 +183,7 @@ pub(super) async fn settle(
         let under = Arc::new(policy.with_settled(SettledParties { refused, ..before }));
         let (views, _silent) = tools.registry.views(Some(&under)).await;
         let lost = |view: &View| {
-            let pairs = view.portrait.pairs.iter();
+            let pairs = view.snapshot.pairs.iter();
             pairs.filter(|pair| pair.verdict.as_ref().is_some_and(|v| !v.is_allow())).count()
         };
         pairs = views.iter().map(lost).sum();

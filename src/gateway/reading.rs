@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::cluster::place;
-use super::parts::{self, Credentials};
+use super::from_settings::{self, Credentials};
 use super::secrets::FromFiles;
 use super::{certificates, today, unix_seconds, written};
 use crate::config::settings::{Http, Roots, Settings};
@@ -86,7 +86,7 @@ impl Reading {
         let told = findings.len();
         // First: what changes while it is read is then seen to have changed.
         let seen = Seen::of(&settings);
-        findings.extend(parts::refused(&settings));
+        findings.extend(from_settings::refused(&settings));
         // A policy that names a domain which is left out would be blamed for the configuration's mistake.
         let compiled = has_every_domain.then(|| config::policies(&settings, today()));
         let compiled = compiled.and_then(|outcome| match outcome {

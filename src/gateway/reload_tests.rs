@@ -34,7 +34,7 @@ fn outcome(gateway: &Gateway, remote: &str) -> Reason {
     policy.judge(&crate::policy::Question::Federate(question), &mut ()).reason
 }
 
-// Issue 17: `federation: listed` changed to `any`, and back: what is said is what holds.
+// `federation: listed` changed to `any`, and back: what is said is what holds.
 #[tokio::test]
 async fn federation_is_taken_over() {
     let (dir, gateway) = gateway().await;
@@ -202,8 +202,11 @@ async fn limits_backends_and_the_audit_file_are_taken_over() {
         assert!(plan.settings.iter().any(|told| told.starts_with(line)), "{line}: {plan:#?}");
     }
     let tools = gateway.tools();
-    assert_eq!((before.home.limits.proven.element, tools.home.limits.proven.element), (256 << 10, 512 << 10));
-    assert!(!tools.home.hosted[&domain("hall.example")].multiplex);
+    assert_eq!(
+        (before.relays.limits.proven.element, tools.relays.limits.proven.element),
+        (256 << 10, 512 << 10)
+    );
+    assert!(!tools.relays.hosted[&domain("hall.example")].multiplex);
     assert!(Arc::ptr_eq(&before.bounds.logins, &tools.bounds.logins), "what has not changed goes on");
     assert_eq!(gateway.operations().lifecycle.grace(), Duration::from_secs(6));
     let asked = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -387,7 +390,7 @@ fn worked() -> Duration {
     Duration::from_nanos(account.split(' ').next().unwrap().parse().unwrap())
 }
 
-// Issue 14: "p99 of calm clients during reloads of 100,000 rules". Whatever grows with the rules is done on threads that serve no
+// "p99 of calm clients during reloads of 100,000 rules". Whatever grows with the rules is done on threads that serve no
 // stream. Counted in work and not in time, so that a busy machine changes nothing.
 #[tokio::test]
 async fn no_part_of_a_reload_that_grows_with_the_rules_is_done_where_streams_are_served() {

@@ -185,7 +185,7 @@ pub(super) async fn shadow(tools: &Tools, settings: &Settings) -> Answer {
     let mut report = tools.observe.shadow().report();
     let mut living: BTreeMap<(String, String, String), usize> = BTreeMap::new();
     for view in &views {
-        for standing in &view.portrait.pairs {
+        for standing in &view.snapshot.pairs {
             let flow = match (view.meta.flow, standing.back) {
                 (Flow::S2sIn, true) => Flow::S2sOut,
                 (Flow::S2sOut, true) => Flow::S2sIn,
@@ -228,7 +228,7 @@ pub(super) async fn unused(
     };
     // A stream may live for months without a question: what carries one is in use.
     let (views, silent) = tools.registry.views(None).await;
-    for standing in views.iter().flat_map(|view| &view.portrait.pairs) {
+    for standing in views.iter().flat_map(|view| &view.snapshot.pairs) {
         tools.observe.used().carried(&standing.rule);
     }
     let sorted = apart(tools, move |tools| unused_since(tools, &all_cases, then)).await;

@@ -10,7 +10,7 @@ pub(super) struct Seldom(Option<Instant>);
 
 impl Seldom {
     /// Whether it may be told now.
-    pub(super) fn may_tell(&mut self) -> bool {
+    pub(super) fn may_log(&mut self) -> bool {
         let now = now();
         let due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(60));
         if due {

@@ -13,7 +13,7 @@ use super::admin::{self, Admin, Shown, Socket};
 use super::control::{Answering, Control};
 use super::doors::{self, Bound, Doors};
 use super::handed::{Handed, Part};
-use super::{parts, sockets};
+use super::{from_settings, sockets};
 use crate::config::overlap;
 use crate::config::settings::{self, Http, Listener, Settings};
 use crate::dns::steer::{Sockets, Steering};
@@ -73,7 +73,7 @@ impl Services {
     }
 
     /// The sockets that these settings take from one part of ours, for whichever other part they give the address to: no reload
-    /// fails because two parts change places. And where we listen.
+    /// fails because two from_settings change places. And where we listen.
     pub(super) fn leaving(&self, old: &Settings, new: &Settings) -> Result<Handed, Vec<Finding>> {
         let mut handed = Handed::default();
         // Who moves within one port closes the old socket before it opens the new one, and must not find a copy there.
@@ -209,7 +209,7 @@ impl Services {
                 None => None,
             });
         }
-        let (before, after) = (parts::steering(old), parts::steering(new));
+        let (before, after) = (from_settings::steering(old), from_settings::steering(new));
         if before != after {
             if asked(old).zip(asked(new)).is_some_and(|(old, new)| overlap(old, new))
                 && let Some(steering) = self.steering.take()
@@ -228,7 +228,9 @@ impl Services {
         let new_settings = new;
         match (&old.audit, &new.audit) {
             (old, new) if old == new => {}
-            (Some(old), Some(new)) if old.file == new.file => fresh.audit_under = Some(parts::audit(new)),
+            (Some(old), Some(new)) if old.file == new.file => {
+                fresh.audit_under = Some(from_settings::audit(new))
+            }
             _ => fresh.audit = Some(start_audit(new_settings, tools.observe.metrics())?),
         }
         Ok(())
@@ -304,7 +306,7 @@ async fn end(admin: Option<admin::Admin>) {
 
 /// Where the steering server is asked, where there is one.
 pub(super) fn asked(settings: &Settings) -> Option<SocketAddr> {
-    parts::steering(settings).map(|params| params.listen)
+    from_settings::steering(settings).map(|params| params.listen)
 }
 
 /// Binds the address of the steering server, unless that was handed over.
@@ -334,7 +336,7 @@ fn unopened(
 
 /// Starts the steering server, where there is one.
 pub(super) fn start_steering(settings: &Settings, sockets: Sockets) -> Result<Option<Steering>, Finding> {
-    let Some(params) = parts::steering(settings) else { return Ok(None) };
+    let Some(params) = from_settings::steering(settings) else { return Ok(None) };
     let listen = params.listen;
     let steering = Steering::start_at(sockets, params)
         .map_err(|error| unopened(Part::Steering, settings, (listen, &Handed::default()), &error))?;
@@ -374,7 +376,9 @@ pub(super) fn claim_state(settings: &Settings) -> Result<Option<Folder>, Finding
 /// Opens the audit file, where there is one.
 pub(super) fn start_audit(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Audit>, Finding> {
     let Some(audit) = &settings.audit else { return Ok(None) };
-    Audit::open(parts::audit(audit), Arc::clone(metrics)).map(Some).map_err(|error| unwritten(audit, &error))
+    Audit::open(from_settings::audit(audit), Arc::clone(metrics))
+        .map(Some)
+        .map_err(|error| unwritten(audit, &error))
 }
 
 fn unwritten(audit: &settings::Audit, error: &io::Error) -> Finding {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::parts::Credentials;
+use super::from_settings::Credentials;
 use super::reload::Reloader;
 use super::{background, certificates, changes, lists, trust, unix_seconds};
 use crate::config::settings::{CertificateFiles, HostedDomain, Settings};

@@ -2,7 +2,7 @@
 //! connection of theirs (XEP-0220 2.2).
 //!
 //! Who is called for sixty domains at one address comes back sixty times from there. Those connections are our own doing: each
-//! question that we wait for makes room for one of them, beside what strangers of that address may have.
+//! question that we wait for makes room for one of them, beside what unproven peers of that address may have.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

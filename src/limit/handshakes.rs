@@ -1,6 +1,6 @@
 //! How many TLS handshakes are begun in a second: in all, and with room for those who ask seldom.
 //!
-//! A handshake costs more than anything else that a stranger can ask for. Above the rate the next one waits, unread, in the
+//! A handshake costs more than anything else that an unproven peer can ask for. Above the rate the next one waits, unread, in the
 //! order of arrival; one that would wait for too long is refused at once, so that no queue of the dead builds up. As long as
 //! nobody else comes, one network may have the whole rate; but the second half of the queue is for those who have not asked
 //! for more than a small part of the rate lately, so that a few who flood do not keep all others out.

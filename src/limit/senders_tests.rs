@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::relay::Words;
+use crate::relay::AddressText;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const THREADS: usize = 4;
@@ -20,7 +20,7 @@ fn senders(stanzas: u32, recipients: u32, subscriptions: u32, now: Instant) -> S
 
 fn from(address: &str, recipient: &str, subscribes: bool) -> Sender {
     let domain = Domain::parse(address.split_once('@').unwrap().1).unwrap();
-    let words = |text: &str| Words::Apart(text.into());
+    let words = |text: &str| AddressText::Apart(text.into());
     Sender {
         domain,
         address: words(address),
@@ -33,7 +33,7 @@ fn from(address: &str, recipient: &str, subscribes: bool) -> Sender {
 
 /// One of many in a room.
 fn occupant(room: &str, nick: u32, recipient: u32) -> Sender {
-    let occupant = Some(Words::Apart(format!("{room}/n{nick}").into()));
+    let occupant = Some(AddressText::Apart(format!("{room}/n{nick}").into()));
     Sender { occupant, ..from(room, &format!("u{recipient}@hall.example"), false) }
 }
 
@@ -189,8 +189,8 @@ fn one_domain_reaches_so_many_accounts_in_a_minute() {
     let other = from("b@friend.example", "l@hall.example", false);
     assert_eq!(ask(&senders, &other, start), Err(Reason::TooManyRecipients), "the domain counts");
     assert_eq!(allows("k@hall.example", start), Ok(()), "whom it knows it may go on writing to");
-    let stranger = from("c@cousin.example", "l@hall.example", false);
-    assert_eq!(ask(&senders, &stranger, start), Ok(()));
+    let unproven = from("c@cousin.example", "l@hall.example", false);
+    assert_eq!(ask(&senders, &unproven, start), Ok(()));
     assert_eq!(allows("l@hall.example", start + MINUTE), Ok(()));
 }
 
@@ -210,7 +210,7 @@ fn what_is_counted_of_two_domains_or_of_two_kinds_is_apart() {
     let start = Instant::now();
     let senders = senders(1, 1, 1, start);
     for domain in ["friend.example", "cousin.example"] {
-        let words = || Words::Apart("j@hall.example".into());
+        let words = || AddressText::Apart("j@hall.example".into());
         let domain = Domain::parse(domain).unwrap();
         let (address, recipient) = (words(), words());
         let sender = Sender { domain, address, occupant: None, recipient, subscribes: true, held: None };

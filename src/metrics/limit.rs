@@ -51,7 +51,7 @@ pub enum Limit {
     Unproven,
     /// Questions and signatures that validating one look-up in the DNS may cost.
     Validation,
-    /// Dialback verifications, and look-ups of what strangers publish, under way.
+    /// Dialback verifications, and look-ups of what unproven peers publish, under way.
     Verifications,
 }
 

@@ -17,7 +17,7 @@ use super::peers::OnChange;
 use super::quarantine::Quarantine;
 use super::question::Tls;
 use super::read::Reader;
-use super::rules::{Rule, RuleName, Terms, mark};
+use super::rules::{Conditions, Rule, RuleName, mark};
 use super::settings::{Bans, Federation, Hosted};
 use super::source::{HostedSource, Sources};
 use super::{Policy, Rules, people};
@@ -100,9 +100,9 @@ pub fn build(input: &Sources) -> (Option<Policy>, Vec<Finding>) {
 /// `defaults:` of a file.
 struct Defaults {
     /// For who is in no quarantine.
-    free: Arc<Terms>,
+    free: Arc<Conditions>,
     /// For who is in one.
-    held: Arc<Terms>,
+    held: Arc<Conditions>,
     quarantine: Quarantine,
 }
 
@@ -391,7 +391,7 @@ impl Building {
             federation: source.federation,
             defaults: terms.as_ref().map_or_else(Arc::default, |(terms, _)| Arc::clone(&terms.free)),
             held: terms.map_or_else(
-                || Arc::new(Terms::default().within(Quarantine::default())),
+                || Arc::new(Conditions::default().within(Quarantine::default())),
                 |(terms, _)| Arc::clone(&terms.held),
             ),
         }

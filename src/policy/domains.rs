@@ -100,7 +100,7 @@ impl Index {
 /// the place of another; and a judgement looks three of them up.
 pub(super) type ByDomain<T> = HashMap<Domain, T, BuildHasherDefault<NameHasher>>;
 
-/// Eight octets at a time: a judgement takes two thirds of the instructions that it does with the hasher for names that strangers choose.
+/// Eight octets at a time: a judgement takes two thirds of the instructions that it does with the hasher for names that unproven peers choose.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NameHasher(u64);
 

@@ -12,9 +12,9 @@ use super::domains::Pattern;
 use super::finding::Place;
 use super::peers::{Face, OnChange};
 use super::proxy::Proxy;
-use super::quarantine::{SettledParties, Standing};
+use super::quarantine::{QuarantineState, SettledParties};
 use super::question::{Arrive, Federate, Identity, Question, Tls};
-use super::rules::{Rule, RuleName, Terms};
+use super::rules::{Conditions, Rule, RuleName};
 use super::settings::{Federation, Hosted};
 use super::verdict::{Permit, Verdict};
 use crate::jid::{Domain, Jid};
@@ -333,15 +333,15 @@ impl Policy {
     }
 
     /// Somebody who is in quarantine by this rule, unless he was let out or shut out. Nobody inside is in quarantine: what comes from
-    /// another backend of ours is no stranger's.
+    /// another backend of ours is not the world's.
     fn quarantined(
         &self,
         question: &Federate<'_>,
         (rule, place): (RuleName, Option<Place>),
-        (held, free): (&Arc<Terms>, &Arc<Terms>),
+        (held, free): (&Arc<Conditions>, &Arc<Conditions>),
     ) -> Verdict {
         let standing = match question.identity {
-            Identity::Inside => Standing::Approved,
+            Identity::Inside => QuarantineState::Approved,
             Identity::Unproven
             | Identity::Absent
             | Identity::Pin
@@ -351,9 +351,9 @@ impl Policy {
             | Identity::Dialback => self.settled.of(question.remote),
         };
         match standing {
-            Standing::Approved => Verdict::federate(question, rule, place, free),
-            Standing::Refused => Verdict::deny(Reason::NotApproved, rule, place),
-            Standing::Waiting => Verdict::federate(question, rule, place, held),
+            QuarantineState::Approved => Verdict::federate(question, rule, place, free),
+            QuarantineState::Refused => Verdict::deny(Reason::NotApproved, rule, place),
+            QuarantineState::Waiting => Verdict::federate(question, rule, place, held),
         }
     }
 
@@ -408,7 +408,7 @@ fn reaches_below(pattern: &Pattern, parent: &Domain) -> bool {
 }
 
 /// What of the terms the channel and the proof do not meet.
-fn unmet(terms: &Arc<Terms>, question: &Federate<'_>, today: Day) -> Option<Reason> {
+fn unmet(terms: &Arc<Conditions>, question: &Federate<'_>, today: Day) -> Option<Reason> {
     let unproven = question.identity == Identity::Unproven;
     let tls_met = match question.tls {
         // Before proof the channel may still be upgraded.

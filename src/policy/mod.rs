@@ -60,7 +60,7 @@ pub use pins::{KeyDigest, Pins, ShownKey};
 pub use proxy::{Proxy, ProxyKind};
 pub use quarantine::{Counted, Often, Quarantine, SettledParties};
 pub use question::{Arrive, Federate, Identity, Question, StanzaKind, StanzaType, Supposed, Tls};
-pub use rules::{Identities, Quotas, Rate, RuleName, StanzaRules, Terms};
+pub use rules::{Conditions, Identities, Quotas, Rate, RuleName, StanzaRules};
 pub use settings::{Bans, Federation};
 pub use source::{HostedSource, Source, Sources};
 pub use verdict::{Permit, Verdict};

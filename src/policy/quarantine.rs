@@ -128,22 +128,22 @@ pub struct SettledParties {
 
 /// How one party in quarantine stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum QuarantineState {
     Approved,
     Refused,
     Waiting,
 }
 
 impl SettledParties {
-    pub(super) fn of(&self, remote: &Domain) -> Standing {
+    pub(super) fn of(&self, remote: &Domain) -> QuarantineState {
         if self.approved.is_empty() && self.refused.is_empty() {
-            return Standing::Waiting;
+            return QuarantineState::Waiting;
         }
         let party = remote.registrable();
         match (self.refused.contains(&party), self.approved.contains(&party)) {
-            (true, _) => Standing::Refused,
-            (false, true) => Standing::Approved,
-            (false, false) => Standing::Waiting,
+            (true, _) => QuarantineState::Refused,
+            (false, true) => QuarantineState::Approved,
+            (false, false) => QuarantineState::Waiting,
         }
     }
 }
@@ -183,18 +183,21 @@ mod tests {
         let party = |name: &str| BTreeSet::from([Box::from(name)]);
         let settled = SettledParties { approved: party("friend.com"), refused: party("spam.co.uk") };
         for (name, standing) in [
-            ("friend.com", Standing::Approved),
-            ("rooms.friend.com", Standing::Approved),
-            ("notfriend.com", Standing::Waiting),
-            ("com", Standing::Waiting),
-            ("a.spam.co.uk", Standing::Refused),
-            ("other.co.uk", Standing::Waiting),
+            ("friend.com", QuarantineState::Approved),
+            ("rooms.friend.com", QuarantineState::Approved),
+            ("notfriend.com", QuarantineState::Waiting),
+            ("com", QuarantineState::Waiting),
+            ("a.spam.co.uk", QuarantineState::Refused),
+            ("other.co.uk", QuarantineState::Waiting),
         ] {
             assert_eq!(settled.of(&Domain::parse(name).unwrap()), standing, "{name}");
         }
         // Who is both was shut out.
         let both = SettledParties { approved: party("friend.com"), refused: party("friend.com") };
-        assert_eq!(both.of(&Domain::parse("friend.com").unwrap()), Standing::Refused);
-        assert_eq!(SettledParties::default().of(&Domain::parse("friend.com").unwrap()), Standing::Waiting);
+        assert_eq!(both.of(&Domain::parse("friend.com").unwrap()), QuarantineState::Refused);
+        assert_eq!(
+            SettledParties::default().of(&Domain::parse("friend.com").unwrap()),
+            QuarantineState::Waiting
+        );
     }
 }

@@ -17,7 +17,7 @@ use super::networks::{self, Networks};
 use super::peers::OnChange;
 use super::proxy::Proxy;
 use super::question::{Identity, StanzaKind, Tls};
-use super::rules::{Quotas, Rate, StanzaRules, Terms};
+use super::rules::{Conditions, Quotas, Rate, StanzaRules};
 use crate::jid::{Domain, Jid};
 use crate::reason::{Direction, Outcome, Reason};
 
@@ -78,11 +78,11 @@ impl Reader {
         }
     }
 
-    pub(super) fn defaults(&mut self, spec: Option<&Placed<DefaultsSpec>>) -> Terms {
-        let builtin = Terms::default();
+    pub(super) fn defaults(&mut self, spec: Option<&Placed<DefaultsSpec>>) -> Conditions {
+        let builtin = Conditions::default();
         let Some(spec) = spec else { return builtin };
         let egress = egress::egress(spec.value.egress.as_ref(), self).map(Box::new);
-        Terms {
+        Conditions {
             stanzas: Arc::new(StanzaRules { egress, ..StanzaRules::default() }),
             identities: self.default_identities(spec.value.identity.as_ref(), builtin.identities),
             tls: spec.value.tls.as_ref().and_then(|word| self.lowest_tls(word)).unwrap_or(builtin.tls),
@@ -90,7 +90,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn terms(&mut self, spec: &RuleSpec, defaults: &Arc<Terms>) -> Arc<Terms> {
+    pub(super) fn terms(&mut self, spec: &RuleSpec, defaults: &Arc<Conditions>) -> Arc<Conditions> {
         let plain = spec.identity.is_none()
             && spec.pins.is_none()
             && spec.tls.is_none()
@@ -107,7 +107,7 @@ impl Reader {
             Some(spec) => egress::egress(Some(spec), self).map(Box::new),
             None => defaults.stanzas.egress.clone(),
         };
-        Arc::new(Terms {
+        Arc::new(Conditions {
             identities,
             pins,
             tls: spec.tls.as_ref().and_then(|word| self.lowest_tls(word)).unwrap_or(defaults.tls),

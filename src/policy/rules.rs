@@ -122,7 +122,7 @@ pub struct Identities {
 
 /// What a rule that allows asks for, and what it grants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Terms {
+pub struct Conditions {
     /// The proofs that are enough.
     pub identities: Identities,
     /// Keys one of which the remote server must hold; then nothing else is asked, and nothing less is enough (DNS-18).
@@ -139,11 +139,11 @@ pub struct Terms {
     pub via: Option<Arc<Proxy>>,
 }
 
-impl Terms {
+impl Conditions {
     /// The same for somebody in quarantine.
-    pub(super) fn within(&self, quarantine: Quarantine) -> Terms {
+    pub(super) fn within(&self, quarantine: Quarantine) -> Conditions {
         let quarantine = Some(Arc::new(quarantine));
-        Terms {
+        Conditions {
             stanzas: Arc::new(StanzaRules { quarantine, ..StanzaRules::clone(&self.stanzas) }),
             ..self.clone()
         }
@@ -157,10 +157,10 @@ impl Terms {
     }
 }
 
-impl Default for Terms {
+impl Default for Conditions {
     /// What applies where a file says nothing: certificate or dialback, over TLS 1.2 or newer.
-    fn default() -> Terms {
-        Terms {
+    fn default() -> Conditions {
+        Conditions {
             identities: Identities { certificate: true, posh: false, dialback: true, written: false },
             pins: Pins::default(),
             tls: Tls::V12,
@@ -186,9 +186,9 @@ pub(super) struct Rule {
     pub(super) ticket: Option<Arc<str>>,
     /// Hosted domains the rule is considered for, as sorted indexes.
     pub(super) hosted: Arc<[usize]>,
-    pub(super) terms: Arc<Terms>,
+    pub(super) terms: Arc<Conditions>,
     /// The same for who is out of quarantine; elsewhere the very same.
-    pub(super) free: Arc<Terms>,
+    pub(super) free: Arc<Conditions>,
     /// The lists that name its domains, where no pattern does.
     pub(super) quorum: Option<Quorum>,
     /// Two rules have the same that say the same, wherever they stand.

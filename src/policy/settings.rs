@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::rules::Terms;
+use super::rules::Conditions;
 use crate::jid::Domain;
 
 /// `federation:` of a hosted domain.
@@ -41,9 +41,9 @@ impl Federation {
 pub(super) struct Hosted {
     pub(super) domain: Domain,
     pub(super) federation: Federation,
-    pub(super) defaults: Arc<Terms>,
+    pub(super) defaults: Arc<Conditions>,
     /// The same for who is in quarantine.
-    pub(super) held: Arc<Terms>,
+    pub(super) held: Arc<Conditions>,
 }
 
 /// Addresses and domains an operator banned: part of the snapshot, so that living streams hear of it as of any change.

@@ -10,7 +10,7 @@ use super::pins::{KeyDigest, Pins, ShownKey};
 use super::proxy::Proxy;
 use super::quarantine::Quarantine;
 use super::question::{Federate, Identity, StanzaKind, StanzaType, Supposed, Tls};
-use super::rules::{Quotas, RuleName, StanzaRules, Terms};
+use super::rules::{Conditions, Quotas, RuleName, StanzaRules};
 use crate::jid::Domain;
 use crate::reason::{Direction, Outcome, Reason};
 
@@ -118,7 +118,7 @@ impl Verdict {
         question: &Federate<'_>,
         rule: RuleName,
         place: Option<Place>,
-        terms: &Arc<Terms>,
+        terms: &Arc<Conditions>,
     ) -> Verdict {
         let permit = Permit {
             hosted: question.hosted.clone(),
@@ -167,7 +167,7 @@ pub struct Permit {
     key: ShownKey,
     rule: RuleName,
     place: Option<Place>,
-    terms: Arc<Terms>,
+    terms: Arc<Conditions>,
     /// How the remote domain was proven, once that was compared with before.
     face: Option<Arc<Face>>,
     beside: Option<Arc<Beside>>,

@@ -51,7 +51,7 @@ classes! {
     /// A peer took its leave where EXTERNAL had not come out well, instead of saying something about the pair.
     Leave,
     /// The server behind is set up in a way that the gateway cannot work with, and goes on.
-    Misfit,
+    Misconfigured,
     /// A server behind speaks for a domain that the configuration does not give it.
     Misnamed,
     /// What a remote address or its domain has sent lately (LIM-04, LIM-08).

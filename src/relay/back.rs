@@ -132,7 +132,7 @@ impl WayBack {
             return turn.push(Effect::Onward(pair, octets));
         }
         // Law `bounded`: of a server that has not said how much it takes no more is expected than others may send us.
-        let (most, found) = (turn.home.taken(&pair.target), octets.len());
+        let (most, found) = (turn.relays.taken(&pair.target), octets.len());
         if found > most {
             let Some(frame) = reread(&octets) else { return };
             let turned = Turned::beyond(frame.head(), Reason::BeyondPeerLimit, (most, found), found);
@@ -167,7 +167,7 @@ impl WayBack {
         }
         let (server, verdict) = shown(near, pair, turn);
         let permit: Permit = verdict.permit().ok_or(verdict.reason)?;
-        let proof = Proof::by_backend(pair, |domain| turn.home.hosts(domain))?;
+        let proof = Proof::by_backend(pair, |domain| turn.relays.hosts(domain))?;
         self.guard.admit(proof, permit.clone(), PairRoute::Carried)?;
         let (pair, rule, reason) = (pair.clone(), permit.rule().clone(), verdict.reason);
         let beside = permit.beside().cloned();

@@ -17,8 +17,8 @@ use crate::filter::Traffic;
 use crate::jid::Domain;
 use crate::reason::{Class, Detail, Direction, Flow, Outcome, Reason, Why};
 use crate::stream::client::Own;
-use crate::stream::client::posing::{self, Posing};
-use crate::stream::client::serving::{self, Serving};
+use crate::stream::client::initiating::{self, ClientInitiating};
+use crate::stream::client::receiving::{self, ClientReceiving};
 use crate::stream::{Certificate, Secured, StreamIds};
 use crate::xml::{Edits, Frame, Kind, Token, rewrite};
 
@@ -29,17 +29,17 @@ use super::life::Life;
 use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::Turned;
-use super::{Arrival, Event, FarId, Home, Input, Logged, Record, Side};
+use super::{Arrival, Event, FarId, Input, Logged, Record, RelayParams, Side};
 
 /// A client, its server, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Client {
-    params: serving::ServingParams,
+    params: receiving::ClientReceivingParams,
     /// The server towards the client.
-    near: Life<Serving>,
+    near: Life<ClientReceiving>,
     /// The client towards the server, once that is called.
-    far: Life<Posing>,
-    terms: Option<posing::PosingParams>,
+    far: Life<ClientInitiating>,
+    terms: Option<initiating::ClientInitiatingParams>,
     address: std::net::IpAddr,
     /// Its channel, and whom its certificate lets in.
     certified: Certified,
@@ -63,17 +63,17 @@ pub(super) struct Client {
 const FAR: FarId = FarId(1);
 
 impl Client {
-    pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
-        let params = serving::ServingParams {
-            default_domain: home.default_domain.clone(),
-            sasl_attempts: home.limits.sasl_attempts,
-            binds: home.limits.binds,
-            header_time: home.timeouts.header,
-            tls_time: home.timeouts.tls,
+    pub(super) fn new(relays: &RelayParams, arrival: &Arrival, now: Instant) -> Self {
+        let params = receiving::ClientReceivingParams {
+            default_domain: relays.default_domain.clone(),
+            sasl_attempts: relays.limits.sasl_attempts,
+            binds: relays.limits.binds,
+            header_time: relays.timeouts.header,
+            tls_time: relays.timeouts.tls,
         };
         let ids = StreamIds::new(arrival.seed);
         Self {
-            near: Life::Open(Serving::new(&params, ids, arrival.secured.clone(), now)),
+            near: Life::Open(ClientReceiving::new(&params, ids, arrival.secured.clone(), now)),
             far: Life::Over,
             params,
             terms: None,
@@ -101,15 +101,17 @@ impl Client {
 
     pub(super) fn wants_read(&self, side: Side) -> bool {
         match side {
-            Side::Near => !self.near.is_over() && self.near.machine().is_none_or(Serving::wants_read),
+            Side::Near => !self.near.is_over() && self.near.machine().is_none_or(ClientReceiving::wants_read),
             Side::Far(_) => !self.far.is_over(),
         }
     }
 
-    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
-        let login = (self.near.is_open() && !self.bound).then(|| self.started + home.timeouts.unauth);
-        let machines =
-            [self.near.machine().and_then(Serving::deadline), self.far.machine().and_then(Posing::deadline)];
+    pub(super) fn deadline(&self, relays: &RelayParams) -> Option<Instant> {
+        let login = (self.near.is_open() && !self.bound).then(|| self.started + relays.timeouts.unauth);
+        let machines = [
+            self.near.machine().and_then(ClientReceiving::deadline),
+            self.far.machine().and_then(ClientInitiating::deadline),
+        ];
         let legs = [self.near.until(), self.far.until(), login, self.certificate_end()];
         machines.into_iter().chain(legs).flatten().min()
     }
@@ -129,17 +131,17 @@ impl Client {
     }
 
     /// Who it is, for an operator.
-    pub(super) fn portrait(&self, again: Option<&Certificate>, home: &Home) -> Option<Logged> {
+    pub(super) fn snapshot(&self, again: Option<&Certificate>, relays: &RelayParams) -> Option<Logged> {
         let own = self.own().filter(|_| self.bound)?;
         let Traffic { stanzas, octets } = self.traffic;
         let tls = self.secured().map(|secured| secured.version);
-        let doubt = self.certified.foreseen(again, home);
+        let doubt = self.certified.foreseen(again, relays);
         Some(Logged { address: own.address(), tls, stanzas, octets, doubt })
     }
 
     /// Who the client is, once its server has said so.
     fn own(&self) -> Option<&Own> {
-        self.near.machine().and_then(Serving::own)
+        self.near.machine().and_then(ClientReceiving::own)
     }
 
     /// The framer of a leg found this.
@@ -186,14 +188,14 @@ impl Step<'_, '_> {
             Input::Close(reason) => self.near_fault(reason, After::Resumable),
             Input::Drain => self.near_fault(Reason::Shutdown, After::Resumable),
             Input::Expired => self.expire(),
-            Input::Home(_) => self.rehomed(),
+            Input::RelayParams(_) => self.takes_params(),
             Input::Policy(policy) => {
                 // A ban that came between the door and here.
                 if policy.bans().holds_address(self.client.address) {
                     self.near_fault(Reason::Banned, After::Resumable);
                 }
             }
-            Input::Tried(result) => self.serve(serving::Input::Tried(result)),
+            Input::Tried(result) => self.near_input(receiving::Input::Tried(result)),
             Input::Overflow(_) => {
                 // Nothing waits at a leg that is open, so this one is not any more.
                 if side == Side::Far(FAR) {
@@ -215,11 +217,11 @@ impl Step<'_, '_> {
     fn expire(&mut self) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.turn.now);
         let (near, far) = (due(self.client.near.until()), due(self.client.far.until()));
-        let serving = due(self.client.near.machine().and_then(Serving::deadline));
-        let posing = due(self.client.far.machine().and_then(Posing::deadline));
+        let near_due = due(self.client.near.machine().and_then(ClientReceiving::deadline));
+        let far_due = due(self.client.far.machine().and_then(ClientInitiating::deadline));
         let login = !self.client.bound && self.client.near.is_open();
         let expired = due(self.client.certificate_end());
-        let late = login && due(Some(self.client.started + self.turn.home.timeouts.unauth));
+        let late = login && due(Some(self.client.started + self.turn.relays.timeouts.unauth));
         if far {
             self.far_cut();
         }
@@ -229,13 +231,13 @@ impl Step<'_, '_> {
                 Life::Open(_) | Life::Closing { .. } | Life::Over => self.near_finish(),
             }
         }
-        if serving {
-            self.serve(serving::Input::Expired);
+        if near_due {
+            self.near_input(receiving::Input::Expired);
         }
-        if posing && self.is_unheard() && self.client.far.is_open() {
+        if far_due && self.is_unheard() && self.client.far.is_open() {
             self.next_server();
-        } else if posing {
-            self.pose(posing::Input::Expired);
+        } else if far_due {
+            self.far_input(initiating::Input::Expired);
         }
         if expired {
             self.near_fault(Reason::CertificateExpired, After::Closed);
@@ -275,9 +277,9 @@ impl Step<'_, '_> {
         }
     }
 
-    /// Home is another. A client of a domain that is no longer served here is told so (RFC 6120 4.9.3.5).
-    fn rehomed(&mut self) {
-        if self.hosted().is_some_and(|domain| !self.turn.home.clients.contains_key(&domain)) {
+    /// The params are others. A client of a domain that is no longer served here is told so (RFC 6120 4.9.3.5).
+    fn takes_params(&mut self) {
+        if self.hosted().is_some_and(|domain| !self.turn.relays.clients.contains_key(&domain)) {
             return self.near_fault(Reason::HostGone, After::Closed);
         }
         self.certify_again(Reason::ClientCertificateUntrusted);
@@ -287,7 +289,7 @@ impl Step<'_, '_> {
 
     /// Before anything is offered: whether its certificate lets anybody in at this domain.
     fn admit(&mut self, domain: &Domain) -> Result<(), Reason> {
-        let admitted = self.client.certified.admit(domain, self.turn.home);
+        let admitted = self.client.certified.admit(domain, self.turn.relays);
         admitted.map_err(|why| self.told_uncertified(domain.clone(), why))
     }
 
@@ -302,7 +304,7 @@ impl Step<'_, '_> {
     fn certify_again(&mut self, otherwise: Reason) {
         let Some(hosted) = self.hosted().filter(|_| self.client.near.is_open()) else { return };
         let own = self.client.own().cloned();
-        let again = self.client.certified.admit_again(&hosted, own, self.turn.home);
+        let again = self.client.certified.admit_again(&hosted, own, self.turn.relays);
         match again {
             Ok(()) => {}
             Err(Why { reason: Reason::ClientCertificateUntrusted, detail }) => {
@@ -353,7 +355,7 @@ impl Step<'_, '_> {
 
     /// When a leg that closes now is over at the latest (T-close).
     fn close_by(&self) -> Instant {
-        self.turn.now + self.turn.home.timeouts.close
+        self.turn.now + self.turn.relays.timeouts.close
     }
 
     fn hosted(&self) -> Option<Domain> {

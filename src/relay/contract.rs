@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::Event;
-use super::plan::Home;
+use super::plan::RelayParams;
 use super::sender::Passing;
 use crate::jid::Domain;
 use crate::policy::{Permit, Policy, Proxy};
@@ -131,7 +131,7 @@ pub enum Input {
     Inquired(Evidence),
     /// The answer to [`Effect::Vouch`]: whether the key is vouched for.
     Vouched(KeyCheck, bool),
-    /// The answer to [`Effect::Try`] or [`Effect::Apply`]: whether that may be tried now.
+    /// The answer to [`Effect::MayLogin`] or [`Effect::MayRegister`]: whether that may be tried now.
     Tried(Result<(), Reason>),
     /// A new policy; the relay is judged again.
     Policy(Arc<Policy>),
@@ -139,7 +139,7 @@ pub enum Input {
     Retrusted(Certificate),
     /// What does not change often has: domains, limits, dialback secrets (keys that were made with the ones before still verify,
     /// DB-13), or the time by the wall.
-    Home(Arc<Home>),
+    RelayParams(Arc<RelayParams>),
     /// The time that [`super::Relay::deadline`] named has come.
     Expired,
     /// Orderly end: no new claims, `system-shutdown`, both streams closed.
@@ -196,20 +196,20 @@ pub enum Effect {
     Deliver(Bytes),
     /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
     /// of the near leg is read, and the backend has not heard the account.
-    Try(LoginAttempt),
+    MayLogin(LoginAttempt),
     /// The client of the near leg speaks for this account over this far leg from now on: what the leg still has to deliver when it ends
     /// goes before who comes back for the account ([`Effect::Behind`]).
     Speaks(FarId, String),
     /// What goes to this far leg from now on goes behind what others that end still have to deliver of this account (SM-05).
     Behind(FarId, String),
     /// A client asks for a new account: may it? Answer with [`Input::Tried`]; until then nothing of the near leg is read.
-    Apply,
+    MayRegister,
     /// Flush, then TLS on this leg. Octets already read in clear end the leg: [`Input::Gone`] with `EarlyOctets`.
     Upgrade(Side),
     /// A new stream on the same connection: restart the framer of this leg.
     Restart(Side),
     /// The leg is proven. The shell makes of it what a proof is worth there: its framer has the limits of proven streams and its outbox
-    /// the rates of them; a near leg holds its place no more among strangers, and a client takes one among the clients of its address, or
+    /// the rates of them; a near leg holds its place no more among the unproven, and a client takes one among the clients of its address, or
     /// is closed where there is none; and where a far leg was called, with the channel to it, is kept until its pair ends.
     Proven(Side),
     /// Open this far leg.
@@ -217,7 +217,7 @@ pub enum Effect {
     /// Close what this far leg has, and try again.
     Retry(FarId, AddressChoice),
     /// What came of calling that server for our pair: it speaks with us, or is not to be had for this reason (CLS-07).
-    Fared(FarId, Result<(), Reason>),
+    Reached(FarId, Result<(), Reason>),
     /// Ask the authoritative server of the sender domain about this key, on a connection of its own.
     Verify(ClaimId, KeyCheck),
     /// What does the sender of this pair publish about the certificate that the near leg shows? Answer with [`Input::Inquired`]; until
@@ -229,7 +229,7 @@ pub enum Effect {
     /// This far leg sends a key now: whoever asks about it may hear `valid`, until T-dialback after the leg is gone.
     Await(FarId, KeyCheck),
     /// The backend at this leg did not believe our key for that domain: has it ever asked about it (BE-01)?
-    Doubted(FarId, Domain),
+    KeyRejected(FarId, Domain),
     /// The pair stands: its rates and stream count apply from now on to this far leg; none: it has no leg of its own, for that has
     /// ended, or the pair is the inverse of one that has a leg.
     Admitted(Option<FarId>, Permit),
@@ -321,7 +321,7 @@ pub enum Load {
 }
 
 impl Load {
-    /// Whether it is strangers that cause it, or peers: bounded by L-queue. What is a backend's is bounded by octets alone.
+    /// Whether it is unproven peers that cause it, or peers: bounded by L-queue. What is a backend's is bounded by octets alone.
     pub const fn is_of_the_world(self) -> bool {
         matches!(self, Self::Admitted | Self::Carried)
     }

@@ -25,7 +25,7 @@ use super::far::{self, Far, FarOutcome, Leave, Lost};
 use super::incoming::ORIGIN;
 use super::leg::{OfLeg, of_leg, of_servers};
 use super::origin::{pair_of, reread};
-use super::portrait::CountedPair;
+use super::snapshot::CountedPair;
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
 use crate::filter::{Guard, PairRoute};
@@ -78,7 +78,7 @@ pub(super) struct Courier {
 impl Courier {
     /// A courier that sets out for its first leg.
     pub(super) fn new(pair: Pair, load: Load, via: Option<Domain>, turn: &mut Turn<'_>) -> Self {
-        let inward = turn.home.hosts(&pair.target) && !turn.home.hosts(&pair.sender);
+        let inward = turn.relays.hosts(&pair.target) && !turn.relays.hosts(&pair.sender);
         let direction = match load == Load::Report || inward {
             true => Direction::Inbound,
             false => Direction::Outbound,
@@ -159,7 +159,7 @@ impl Courier {
                 self.undeliverable(&octets, &Reason::QueueFull.into(), turn);
             }
             // Of legs, and of near ones.
-            (_, of_leg!() | of_servers!() | Input::Alive | Input::Home(_) | Input::Tried(_)) => {}
+            (_, of_leg!() | of_servers!() | Input::Alive | Input::RelayParams(_) | Input::Tried(_)) => {}
         }
     }
 
@@ -349,12 +349,12 @@ impl Courier {
         self.last = turn.now;
         self.issued = self.issued.wrapping_add(1);
         let (id, errand) = (FarId(self.issued), Errand::Speak(self.pair.clone()));
-        let inside = turn.home.hosts(&self.pair.target) || self.via.is_some();
+        let inside = turn.relays.hosts(&self.pair.target) || self.via.is_some();
         let mut far = match inside {
             true => Far::inside(id, errand, self.via.clone(), turn),
-            false => Far::outside(id, errand, self.behalf(), self.asks_for(turn.home), turn),
+            false => Far::outside(id, errand, self.behalf(), self.asks_for(turn.relays), turn),
         };
-        // What strangers cause us to call has one way.
+        // What unproven peers cause us to call has one way.
         far.go_both_ways(self.is_own() && self.back.is_open(), self.taken());
         self.far = Some(far);
     }
@@ -375,7 +375,7 @@ impl Courier {
             return self.undeliverable(&octets, &Reason::Internal.into(), turn);
         }
         let stands = self.standing().is_some();
-        let limits = &turn.home.limits;
+        let limits = &turn.relays.limits;
         let (stanzas, most) = match load {
             Load::Admitted | Load::Carried => (limits.queue_stanzas, limits.queue_octets),
             Load::Own | Load::Report => (usize::MAX, limits.inside_queue),
@@ -455,7 +455,7 @@ impl Courier {
     /// A remote domain was met over the leg that stands.
     fn met(&self, turn: &mut Turn<'_>) {
         let Some(far) = self.far.as_deref().filter(|_| self.direction == Direction::Outbound) else { return };
-        if let Some(permit) = far.verdict(turn).permit().filter(|_| !turn.home.hosts(&self.pair.target)) {
+        if let Some(permit) = far.verdict(turn).permit().filter(|_| !turn.relays.hosts(&self.pair.target)) {
             far::shows(far, (permit.rule(), permit.on_change()), Outcome::Allow, turn);
         }
     }
@@ -469,7 +469,7 @@ impl Courier {
         let Some(far) = self.far.as_deref() else { return };
         let (id, method) = (far.id(), far.method().unwrap_or(Method::Backend));
         let server = far.server(turn);
-        let Ok(proof) = Proof::by_backend(&pair, |domain| turn.home.hosts(domain)) else { return };
+        let Ok(proof) = Proof::by_backend(&pair, |domain| turn.relays.hosts(domain)) else { return };
         let verdict = self.verdict(far, turn);
         let Some(permit) = verdict.permit() else { return };
         if self.guard.admit(proof, permit.clone(), PairRoute::Leg(id.0)).is_err() {

@@ -331,7 +331,7 @@ pub enum Event {
     Left { hosted: Domain, record: Box<Record> },
     /// The backend of this domain is set up so that clients cannot log in through the gateway (C2S-04), or so that no
     /// remote server is believed there (BE-01).
-    Misfit { hosted: Domain, reason: Reason },
+    BackendMisconfigured { hosted: Domain, reason: Reason },
 }
 
 /// What an event is about.
@@ -372,7 +372,7 @@ impl Event {
             | Self::Login { .. }
             | Self::Managed { .. }
             | Self::Met { .. }
-            | Self::Misfit { .. }
+            | Self::BackendMisconfigured { .. }
             | Self::Misnamed { .. }
             | Self::Otherwise { .. }
             | Self::Passed { .. }

@@ -4,14 +4,14 @@
 //! has met. It knows nothing of claims, guards or other legs: what became of the errand it gives back as a [`FarOutcome`],
 //! at most one a step and behind everything else.
 
-mod absence;
 mod attempts;
-mod elsewhere;
 mod judged;
+mod reachability;
+mod see_other_host;
 
-use self::elsewhere::Moves;
-pub(super) use absence::silent;
+use self::see_other_host::Moves;
 pub(super) use judged::shows;
+pub(super) use reachability::silent;
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::event::{DialbackOutcome, Event, Role};
 use super::life::Life;
 use super::turn::Turn;
-use super::{Behalf, Destination, Effect, FarId, Home, HostedDomain, Side};
+use super::{Behalf, Destination, Effect, FarId, HostedDomain, RelayParams, Side};
 use crate::jid::Domain;
 use crate::policy::{Identity, Tls, Verdict};
 use crate::reason::{Direction, Facing, Outcome, Reason, Why};
@@ -165,8 +165,8 @@ impl Far {
             manage,
             bidi: false,
             taken: Taken::default(),
-            step_time: turn.home.timeouts.header,
-            proof_time: turn.home.timeouts.dialback,
+            step_time: turn.relays.timeouts.header,
+            proof_time: turn.relays.timeouts.dialback,
             anew: InitiatingParams::times_anew(facing),
         };
         turn.push(Effect::Connect(id, destination));
@@ -242,11 +242,11 @@ impl Far {
     }
 
     /// The largest stanza that the server of this domain takes over it: by its own word, and by the operator's.
-    pub(super) fn largest(&self, server: Option<&HostedDomain>, home: &Home) -> usize {
+    pub(super) fn largest(&self, server: Option<&HostedDomain>, relays: &RelayParams) -> usize {
         match (self.stands.and_then(|stands| stands.max_octets), server) {
             // A peer knows best. Of one that says nothing no more is expected than others may send us.
             (Some(told), None) => told,
-            (told, server) => told.unwrap_or(usize::MAX).min(home.taken_by(server)),
+            (told, server) => told.unwrap_or(usize::MAX).min(relays.taken_by(server)),
         }
     }
 
@@ -414,7 +414,7 @@ impl Far {
         let machine = self.life.take()?;
         let again = attempts::Again::after(&machine, &input).filter(|_| !self.is_closing());
         let due = machine.due(&self.terms.errand);
-        let keys = turn.home.keys.facing(self.terms.facing);
+        let keys = turn.relays.keys.facing(self.terms.facing);
         match machine.step(&self.terms, keys, input, turn.now) {
             Ok((next, effects)) => {
                 self.life.put(next);
@@ -486,13 +486,13 @@ impl Far {
             let after = turn.since(asked);
             turn.dialback(Role::Initiating, facing, DialbackOutcome::Valid, after);
         }
-        absence::met(self, turn);
+        reachability::met(self, turn);
         turn.push(Effect::Proven(self.side()));
         let Errand::Speak(pair) = &self.terms.errand else { return };
         if facing == Facing::Public {
             let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
             turn.note(Event::Authenticated { pair: pair.clone(), method, outcome, reason });
-        } else if turn.home.hosts(&pair.target) {
+        } else if turn.relays.hosts(&pair.target) {
             turn.note(Event::Backend { hosted: pair.target.clone(), up: true });
         }
     }

@@ -27,9 +27,9 @@ use super::judge;
 use super::leg::{OfLeg, of_leg};
 use super::near::{HasNear as _, Near};
 use super::origin::{Origin, pair_of, reread};
-use super::portrait::CountedPair;
+use super::snapshot::CountedPair;
 use super::turn::Turn;
-use super::{Arrival, Effect, FarId, Home, Input, Side};
+use super::{Arrival, Effect, FarId, Input, RelayParams, Side};
 use crate::filter::{Admitted, Guard, PairRoute};
 use crate::jid::Domain;
 use crate::policy::{Policy, RuleName};
@@ -68,9 +68,9 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
+    pub(super) fn new(relays: &RelayParams, arrival: &Arrival, now: Instant) -> Self {
         Self {
-            near: Near::new(home, arrival, now),
+            near: Near::new(relays, arrival, now),
             fars: BTreeMap::new(),
             claims: Claims::default(),
             waiting: Vec::new(),
@@ -166,7 +166,7 @@ impl Inbound {
             | (
                 _,
                 of_leg!()
-                | Input::Home(_)
+                | Input::RelayParams(_)
                 | Input::Alive
                 | Input::Queue(..)
                 | Input::Serves(_)
@@ -302,7 +302,7 @@ impl Inbound {
         if self.near.is_live() && !far.has_given_way() && lonely {
             // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried. A backend that
             // ends a stream on which nothing has come for a while has no fault, in whatever way it does so.
-            let quiet = self.near.heard + turn.home.timeouts.report <= turn.now;
+            let quiet = self.near.heard + turn.relays.timeouts.report <= turn.now;
             let in_order = lost.leave == super::far::Leave::Idle
                 || [Reason::Finished, Reason::Idle].contains(&lost.reason)
                 || (quiet && lost.reason == Reason::ConnectionLost);
@@ -360,7 +360,7 @@ impl Inbound {
     }
 
     pub(super) fn managed(&self) -> Option<CountedPair> {
-        self.counting.portrait()
+        self.counting.snapshot()
     }
 
     pub(super) fn guard(&self) -> &Guard {
@@ -389,8 +389,8 @@ impl Inbound {
     }
 
     /// Whether it is counted what goes back, and whether there is room for more of it.
-    pub(super) fn room_back(&self, home: &Home) -> Option<bool> {
-        self.counting.sent().map(|sent| sent.has_room(home))
+    pub(super) fn room_back(&self, relays: &RelayParams) -> Option<bool> {
+        self.counting.sent().map(|sent| sent.has_room(relays))
     }
 
     pub(super) fn wants_read(&self, side: Side) -> bool {

@@ -13,7 +13,7 @@ use super::origin::{Origin, pair_between};
 use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::{Turned, excess};
-use super::{Effect, FarId, HeldStanza, Home, HostedDomain, Passing, Sender, Takes, Words};
+use super::{AddressText, Effect, FarId, HeldStanza, HostedDomain, Passing, RelayParams, Sender, Takes};
 use crate::filter::{self, Admitted, Context, Decision, Guard, PairRoute};
 use crate::jid::Domain;
 use crate::policy::{Beside, Counted, Permit, Place, RuleName};
@@ -46,10 +46,10 @@ impl Incoming<'_> {
     /// # Errors
     /// The stream ends for this reason.
     pub(super) fn pass(&mut self, frame: Frame, turn: &mut Turn<'_>) -> Result<(), Reason> {
-        match self.compare(turn.home, |context| filter::inspect(frame.head(), context)) {
+        match self.compare(turn.relays, |context| filter::inspect(frame.head(), context)) {
             Decision::Pass { pair, edits, bare } => self.patch(frame, pair, edits, bare, turn),
             Decision::Bounce(reason) => {
-                let words = self.words_of_quarantine(frame.head(), reason, turn.home);
+                let words = self.words_of_quarantine(frame.head(), reason, turn.relays);
                 self.ruled(frame.head(), reason, turn);
                 ORIGIN.bounce_with(frame.head(), &reason.into(), words.as_deref(), turn);
                 self.refused_beside(&frame, reason, turn);
@@ -71,15 +71,15 @@ impl Incoming<'_> {
     }
 
     /// The pair that a stanza is of, if it stands.
-    fn admitted(&self, head: &Head, home: &Home) -> Option<&Admitted> {
+    fn admitted(&self, head: &Head, relays: &RelayParams) -> Option<&Admitted> {
         let place = self
-            .compare(home, |context| filter::locate(head.from().as_deref(), head.to().as_deref(), context));
+            .compare(relays, |context| filter::locate(head.from().as_deref(), head.to().as_deref(), context));
         self.guard.pair(place.ok()?)
     }
 
     /// A stanza is about to be refused: by its rule, if it is for that.
     fn ruled(&self, head: &Head, reason: Reason, turn: &mut Turn<'_>) {
-        if let Some(admitted) = self.admitted(head, turn.home) {
+        if let Some(admitted) = self.admitted(head, turn.relays) {
             turn.ruled(admitted.permit(), reason);
         }
     }
@@ -90,7 +90,7 @@ impl Incoming<'_> {
             return;
         }
         let head = frame.head();
-        if let Some(admitted) = self.admitted(head, turn.home) {
+        if let Some(admitted) = self.admitted(head, turn.relays) {
             InForce::from(admitted).refused(reason, head, frame.octets().len(), turn);
         }
     }
@@ -100,7 +100,7 @@ impl Incoming<'_> {
         if reason != Reason::QuarantineRate {
             return ORIGIN.too_much(frame.head(), reason, turn);
         }
-        let words = self.words_of_quarantine(frame.head(), reason, turn.home);
+        let words = self.words_of_quarantine(frame.head(), reason, turn.relays);
         let asks = frame.head().is_type("subscribe");
         self.ruled(frame.head(), reason, turn);
         // As for other limits of senders: presence is not answered, and a request only where the operator has something to say.
@@ -112,21 +112,21 @@ impl Incoming<'_> {
     }
 
     /// What the rule has to say to somebody in quarantine whose stanza does not pass for this reason.
-    fn words_of_quarantine(&self, head: &Head, reason: Reason, home: &Home) -> Option<Arc<str>> {
+    fn words_of_quarantine(&self, head: &Head, reason: Reason, relays: &RelayParams) -> Option<Arc<str>> {
         if ![Reason::Quarantined, Reason::QuarantineRate].contains(&reason) {
             return None;
         }
-        self.admitted(head, home)?.permit().quarantine()?.text.clone()
+        self.admitted(head, relays)?.permit().quarantine()?.text.clone()
     }
 
     /// What the filter says of a stanza, with all that it may know.
-    fn compare<T>(&self, home: &Home, ask: impl FnOnce(&Context<'_>) -> T) -> T {
+    fn compare<T>(&self, relays: &RelayParams, ask: impl FnOnce(&Context<'_>) -> T) -> T {
         ask(&Context {
             guard: self.guard,
             direction: Direction::Inbound,
             language: self.language,
-            hosted: &|domain| home.hosted.contains_key(domain),
-            rfc7622: &|domain| home.reads_rfc7622(domain),
+            hosted: &|domain| relays.hosted.contains_key(domain),
+            rfc7622: &|domain| relays.reads_rfc7622(domain),
         })
     }
 
@@ -216,12 +216,12 @@ impl Incoming<'_> {
         let pair = admitted.pair();
         let rewritten = edits.map(|edits| rewrite(&frame, edits));
         let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
-        let server = turn.home.hosted.get(&pair.target);
+        let server = turn.relays.hosted.get(&pair.target);
         // SM-09, XML-18: what the receiving server would refuse, with the whole stream, is refused here alone.
         let most = match admitted.route() {
             PairRoute::Withdrawn(reason) => return ORIGIN.sent_back(frame.head(), &reason.into(), turn),
-            PairRoute::Leg(number) => self.onwards.largest(FarId(number), server, turn.home),
-            PairRoute::Carried => turn.home.taken_by(server),
+            PairRoute::Leg(number) => self.onwards.largest(FarId(number), server, turn.relays),
+            PairRoute::Carried => turn.relays.taken_by(server),
         };
         if let Some((reason, measure)) = excess((most, Takes::of(server)), &frame, edits, octets) {
             return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
@@ -251,7 +251,8 @@ impl Incoming<'_> {
         turn: &mut Turn<'_>,
     ) -> Result<(), Reason> {
         let turned = Turned::refused(refused);
-        let place = self.compare(turn.home, |context| filter::locate(refused.from(), refused.to(), context));
+        let place =
+            self.compare(turn.relays, |context| filter::locate(refused.from(), refused.to(), context));
         match place {
             Ok(index) => {
                 if let Some(admitted) = self.guard.pair(index) {
@@ -295,12 +296,12 @@ impl Onwards<'_> {
     }
 
     /// The largest stanza that is taken over that leg.
-    fn largest(self, id: FarId, server: Option<&HostedDomain>, home: &Home) -> usize {
+    fn largest(self, id: FarId, server: Option<&HostedDomain>, relays: &RelayParams) -> usize {
         let leg = match self {
             Self::Legs(fars) => fars.get(&id),
             Self::Inward(_) => None,
         };
-        leg.map_or_else(|| home.taken_by(server), |far| far.largest(server, home))
+        leg.map_or_else(|| relays.taken_by(server), |far| far.largest(server, relays))
     }
 }
 
@@ -340,9 +341,9 @@ fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, ad
     }
     let apart = |anew: Option<&String>, came: Option<Cow<'_, str>>| {
         let whole = whole(anew, came);
-        Words::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
+        AddressText::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
     };
-    let within = |at: Option<usize>, len: usize| at.map(|at| Words::Within(at..at + len));
+    let within = |at: Option<usize>, len: usize| at.map(|at| AddressText::Within(at..at + len));
     let (address, recipient) = match bare {
         Some((from, to)) => (within(head.from_at(), from), within(head.to_at(), to)),
         None => (None, None),
@@ -356,7 +357,7 @@ fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, ad
     let occupant =
         of_many.then(|| match bare.and_then(|_| within(head.from_at(), head.from_as_spelt()?.len())) {
             Some(whole) => whole,
-            None => Words::Apart(whole(written(), head.from()).into()),
+            None => AddressText::Apart(whole(written(), head.from()).into()),
         });
     Sender {
         domain: admitted.pair().sender.clone(),

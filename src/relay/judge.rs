@@ -96,7 +96,7 @@ impl Turn<'_> {
     /// What the sender's policy says of a pair that goes out, before any cost; between two backends, what the addressee's
     /// says, too (POL-08).
     pub(super) fn verdicts(&self, pair: &Pair) -> (Verdict, Option<Verdict>) {
-        match self.home.hosts(&pair.target) {
+        match self.relays.hosts(&pair.target) {
             false => (self.outbound(pair, Identity::Unproven, Tls::Unknown, None), None),
             true => {
                 let (out, into) = self.policy.judge_between(&pair.sender, &pair.target);

@@ -71,7 +71,7 @@ impl Input {
             | Self::Close(_)
             | Self::Drain
             | Self::Expired
-            | Self::Home(_)
+            | Self::RelayParams(_)
             | Self::Overflow(_)
             | Self::Overtaken
             | Self::Policy(_)

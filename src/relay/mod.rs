@@ -33,8 +33,8 @@ mod origin;
 mod outbound;
 mod patched;
 pub mod plan;
-mod portrait;
 mod sender;
+mod snapshot;
 mod turn;
 mod turned;
 mod verifier;
@@ -45,9 +45,9 @@ pub use contract::{
 };
 pub use event::{DialbackOutcome, Event, ManagementOutcome, Record, Role, Said, Stroke, Withheld};
 pub use judge::{doubt, doubt_in_full, doubts, shown_to};
-pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
-pub use portrait::{CountedPair, Logged, Portrait, StandingPair, Under};
-pub use sender::{HeldStanza, Passing, Sender, Words};
+pub use plan::{ClientDomain, HostedDomain, KeysBy, RelayParams, StreamLimits, Takes, Timeouts};
+pub use sender::{AddressText, HeldStanza, Passing, Sender};
+pub use snapshot::{CountedPair, EstablishedPair, Logged, RelaySnapshot, Under};
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -74,7 +74,7 @@ static NOBODY: Guard = Guard::EMPTY;
 /// Everything between two sockets. A clone is the same relay at the same moment, for tests that try every next input.
 #[derive(Clone)]
 pub struct Relay {
-    home: Arc<Home>,
+    relays: Arc<RelayParams>,
     policy: Arc<Policy>,
     shape: Shape,
 }
@@ -97,7 +97,7 @@ enum Shape {
 /// Snapshots are swapped and never edited, so those of two equal relays are the very same.
 impl PartialEq for Relay {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.home, &other.home)
+        Arc::ptr_eq(&self.relays, &other.relays)
             && Arc::ptr_eq(&self.policy, &other.policy)
             && self.shape == other.shape
     }
@@ -107,7 +107,7 @@ impl Eq for Relay {}
 
 impl Hash for Relay {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (Arc::as_ptr(&self.home), Arc::as_ptr(&self.policy)).hash(state);
+        (Arc::as_ptr(&self.relays), Arc::as_ptr(&self.policy)).hash(state);
         self.shape.hash(state);
     }
 }
@@ -121,13 +121,13 @@ impl fmt::Debug for Relay {
 
 impl Relay {
     /// The relay of a connection that arrived.
-    pub fn new(home: Arc<Home>, policy: Arc<Policy>, arrival: Arrival, now: Instant) -> Self {
+    pub fn new(relays: Arc<RelayParams>, policy: Arc<Policy>, arrival: Arrival, now: Instant) -> Self {
         let shape = match arrival.flow {
-            Flow::C2s => Shape::Client(Box::new(Client::new(&home, &arrival, now))),
-            Flow::S2sIn => Shape::Inbound(Box::new(Inbound::new(&home, &arrival, now))),
-            Flow::S2sOut => Shape::Outbound(Box::new(Outbound::new(&home, &arrival, now))),
+            Flow::C2s => Shape::Client(Box::new(Client::new(&relays, &arrival, now))),
+            Flow::S2sIn => Shape::Inbound(Box::new(Inbound::new(&relays, &arrival, now))),
+            Flow::S2sOut => Shape::Outbound(Box::new(Outbound::new(&relays, &arrival, now))),
         };
-        Self { home, policy, shape }
+        Self { relays, policy, shape }
     }
 
     /// CLS-03: the connection was accepted then, before a PROXY header or direct TLS; T-unauth runs from there.
@@ -145,29 +145,29 @@ impl Relay {
     /// A courier for this pair, and its first effects. Its stanzas come with [`Input::Queue`]; it ends when it had nothing
     /// to carry for a while. What it cannot deliver it bounces, once. `via` is the hosted domain whose backend reports go to.
     pub fn courier(
-        home: Arc<Home>,
+        relays: Arc<RelayParams>,
         policy: Arc<Policy>,
         pair: Pair,
         (load, via): (Load, Option<Domain>),
         now: Instant,
     ) -> (Self, Vec<Effect>) {
         let mut out = Vec::new();
-        let courier = Courier::new(pair, load, via, &mut Turn::new(&home, &policy, now, &mut out));
-        (Self { home, policy, shape: Shape::Courier(Box::new(courier)) }, out)
+        let courier = Courier::new(pair, load, via, &mut Turn::new(&relays, &policy, now, &mut out));
+        (Self { relays, policy, shape: Shape::Courier(Box::new(courier)) }, out)
     }
 
     /// A relay that asks about one key and gives [`Effect::Answer`]. `facing` is the network that the authoritative
     /// server is on; `since` is when the claim came, whose T-dialback the answer must not outlast.
     pub fn verifier(
-        home: Arc<Home>,
+        relays: Arc<RelayParams>,
         policy: Arc<Policy>,
         facing: Facing,
         check: KeyCheck,
         since: Instant,
     ) -> (Self, Vec<Effect>) {
         let mut out = Vec::new();
-        let verifier = Verifier::new(facing, check, &mut Turn::new(&home, &policy, since, &mut out));
-        (Self { home, policy, shape: Shape::Verifier(Box::new(verifier)) }, out)
+        let verifier = Verifier::new(facing, check, &mut Turn::new(&relays, &policy, since, &mut out));
+        (Self { relays, policy, shape: Shape::Verifier(Box::new(verifier)) }, out)
     }
 
     /// Something happened at `now`; what is to be done comes back, in order.
@@ -183,13 +183,13 @@ impl Relay {
         if let Input::Token(token) = input {
             return self.token(side, token, now, out);
         }
-        if let Input::Home(home) = &input {
-            self.home.clone_from(home);
+        if let Input::RelayParams(relays) = &input {
+            self.relays.clone_from(relays);
         }
         if let Input::Policy(policy) = &input {
             self.policy.clone_from(policy);
         }
-        let mut turn = Turn::new(&self.home, &self.policy, now, out);
+        let mut turn = Turn::new(&self.relays, &self.policy, now, out);
         match &mut self.shape {
             Shape::Client(client) => client.step(side, input, &mut turn),
             Shape::Courier(courier) => courier.step(side, input, &mut turn),
@@ -201,7 +201,7 @@ impl Relay {
 
     /// [`Input::Token`], which comes more often than anything else, on a shorter way.
     pub fn token(&mut self, side: Side, token: Token, now: Instant, out: &mut Vec<Effect>) {
-        let mut turn = Turn::new(&self.home, &self.policy, now, out);
+        let mut turn = Turn::new(&self.relays, &self.policy, now, out);
         match &mut self.shape {
             Shape::Client(client) => client.token(side, token, &mut turn),
             Shape::Courier(courier) => courier.token(side, token, &mut turn),
@@ -214,11 +214,11 @@ impl Relay {
     /// When [`Input::Expired`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.shape {
-            Shape::Client(client) => client.deadline(&self.home),
-            Shape::Courier(courier) => courier.deadline(&self.home),
-            Shape::Inbound(inbound) => inbound.deadline(&self.home),
-            Shape::Outbound(outbound) => outbound.deadline(&self.home),
-            Shape::Verifier(verifier) => verifier.deadline(&self.home),
+            Shape::Client(client) => client.deadline(&self.relays),
+            Shape::Courier(courier) => courier.deadline(&self.relays),
+            Shape::Inbound(inbound) => inbound.deadline(&self.relays),
+            Shape::Outbound(outbound) => outbound.deadline(&self.relays),
+            Shape::Verifier(verifier) => verifier.deadline(&self.relays),
         }
     }
 
@@ -238,7 +238,7 @@ impl Relay {
         match (&self.shape, side) {
             (Shape::Client(client), side) => client.wants_read(side),
             (Shape::Inbound(inbound), side) => inbound.wants_read(side),
-            (Shape::Outbound(outbound), Side::Near) => outbound.wants_read(&self.home),
+            (Shape::Outbound(outbound), Side::Near) => outbound.wants_read(&self.relays),
             (Shape::Courier(courier), Side::Far(id)) => courier.has(id),
             (Shape::Verifier(verifier), Side::Far(id)) => verifier.has(id),
             (Shape::Outbound(_), Side::Far(_)) | (Shape::Courier(_) | Shape::Verifier(_), Side::Near) => {
@@ -255,7 +255,7 @@ impl Relay {
     /// Where it is counted what goes back over the near leg: whether there is room for more.
     pub fn room_back(&self) -> Option<bool> {
         match &self.shape {
-            Shape::Inbound(inbound) => inbound.room_back(&self.home),
+            Shape::Inbound(inbound) => inbound.room_back(&self.relays),
             Shape::Client(_) | Shape::Courier(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::event::{DialbackOutcome, Role};
 use super::life::Life;
-use super::plan::{self, Home, Timeouts};
+use super::plan::{self, RelayParams, Timeouts};
 use super::turn::Turn;
 use super::{Arrival, Effect, Record, Side};
 use crate::jid::Domain;
@@ -126,21 +126,21 @@ pub(super) enum Renewal {
 }
 
 impl Near {
-    pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
+    pub(super) fn new(relays: &RelayParams, arrival: &Arrival, now: Instant) -> Self {
         let params = ReceivingParams {
             facing: plan::near(arrival.flow),
             counts: arrival.flow == Flow::S2sIn,
-            default_domain: (arrival.flow == Flow::S2sIn).then(|| home.default_domain.clone()).flatten(),
+            default_domain: (arrival.flow == Flow::S2sIn).then(|| relays.default_domain.clone()).flatten(),
             dialback_errors: match arrival.flow {
-                Flow::S2sOut => home.hosted.values().any(|domain| domain.multiplex),
+                Flow::S2sOut => relays.hosted.values().any(|domain| domain.multiplex),
                 Flow::C2s | Flow::S2sIn => true,
             },
-            max_octets: home.announced(plan::near(arrival.flow), None),
-            survived: home.survived(plan::near(arrival.flow)),
-            sasl_attempts: home.limits.sasl_attempts,
-            questions: home.limits.questions,
-            header_time: home.timeouts.header,
-            tls_time: home.timeouts.tls,
+            max_octets: relays.announced(plan::near(arrival.flow), None),
+            survived: relays.survived(plan::near(arrival.flow)),
+            sasl_attempts: relays.limits.sasl_attempts,
+            questions: relays.limits.questions,
+            header_time: relays.timeouts.header,
+            tls_time: relays.timeouts.tls,
         };
         let ids = StreamIds::new(arrival.seed);
         Self {
@@ -240,7 +240,7 @@ impl Near {
     /// Has looked up what the sender of this pair publishes about the certificate of this channel.
     pub(super) fn inquire(&mut self, pair: &Pair, sought: Sought, turn: &mut Turn<'_>) {
         if !self.asked.contains_key(&pair.sender) {
-            self.asked.insert(pair.sender.clone(), turn.now + turn.home.timeouts.dialback);
+            self.asked.insert(pair.sender.clone(), turn.now + turn.relays.timeouts.dialback);
             turn.push(Effect::Inquire(pair.clone(), sought));
         }
     }
@@ -281,7 +281,7 @@ impl Near {
     fn header(&mut self, header: Header, turn: &mut Turn<'_>) -> Option<NearOutcome> {
         let offer = self.offer(&header, turn);
         let outcome = self.step(receiving::Input::Header(header, offer), turn);
-        // Whoever calls there calls from a backend's network (ACC-02): what it may bring is not a stranger's.
+        // Whoever calls there calls from a backend's network (ACC-02): what it may bring is not an unproven peer's.
         if self.facing() == Facing::Backend && self.is_live() {
             turn.push(Effect::Proven(Side::Near));
         }
@@ -315,8 +315,8 @@ impl Near {
                 self.language.clone_from(&header.lang);
                 self.named = domain(&header.from);
                 self.asked_for = domain(&header.to);
-                self.params.max_octets = turn.home.announced(self.facing(), self.asked_for.as_ref());
-                self.params.survived = turn.home.survived(self.facing());
+                self.params.max_octets = turn.relays.announced(self.facing(), self.asked_for.as_ref());
+                self.params.survived = turn.relays.survived(self.facing());
                 if let Some((pair, sought)) = self.sought_for(&header, turn) {
                     self.held = Some(header);
                     self.inquire(&pair, sought, turn);
@@ -412,7 +412,7 @@ impl Near {
             self.life = Life::Over;
             turn.push(Effect::Cut(Side::Near));
         } else if !self.life.is_closing() {
-            self.life = Life::Closing { machine: None, until: turn.now + turn.home.timeouts.close };
+            self.life = Life::Closing { machine: None, until: turn.now + turn.relays.timeouts.close };
             turn.send(Side::Near, fault.octets);
             turn.sent_error(self.facing(), fault.reason.stream_condition());
         }
@@ -426,7 +426,7 @@ impl Near {
         if !matches!(machine, Receiving::Open(_) | Receiving::Proving(_)) {
             return self.fault(reason, turn);
         }
-        self.life.close(turn.now + turn.home.timeouts.close);
+        self.life.close(turn.now + turn.relays.timeouts.close);
         self.reason = reason;
         let mut octets = fault::error_element(reason).unwrap_or_default().into_bytes();
         octets.extend_from_slice(CLOSE);

@@ -28,16 +28,16 @@ impl Near {
             // STR-09: the names of an inside header decide nothing.
             return open;
         }
-        if let Some(to) = to.as_ref().filter(|to| !turn.home.hosts(to)) {
-            return refuse(turn.home.absence(to));
+        if let Some(to) = to.as_ref().filter(|to| !turn.relays.hosts(to)) {
+            return refuse(turn.relays.absence(to));
         }
-        if from.as_ref().is_some_and(|from| turn.home.hosts(from)) {
+        if from.as_ref().is_some_and(|from| turn.relays.hosts(from)) {
             return refuse(Reason::HomeClaimed);
         }
         let secured = self.secured();
         // STR-07: who names nobody may use dialback only.
         let named = to.is_some();
-        let to = to.or_else(|| turn.home.default_domain.clone());
+        let to = to.or_else(|| turn.relays.default_domain.clone());
         let (Some(secured), Some(sender), Some(target)) = (secured, from, to) else { return open };
         let pair = Pair { sender, target };
         let address = Some(self.address());
@@ -48,7 +48,7 @@ impl Near {
         let offer = ServerOffer {
             external: named && proven,
             dialback: by_dialback.is_allow(),
-            bidi: turn.home.bidi,
+            bidi: turn.relays.bidi,
             refused: missing.then_some(Reason::CertificateUntrusted),
         };
         if !offer.external && !offer.dialback {
@@ -70,7 +70,7 @@ impl Near {
     pub(super) fn sought_for(&self, header: &Header, turn: &Turn<'_>) -> Option<(Pair, Sought)> {
         let name = |text: &Option<String>| text.as_deref().and_then(|text| Domain::parse(text).ok());
         let target = match header.to.as_deref() {
-            None | Some("") => turn.home.default_domain.clone()?,
+            None | Some("") => turn.relays.default_domain.clone()?,
             Some(_) => name(&header.to)?,
         };
         let pair = Pair { sender: name(&header.from)?, target };
@@ -80,13 +80,13 @@ impl Near {
     /// The same for a pair (DNS-15): where what the channel shows is not enough by the policy, and what the sender publishes
     /// would be. A pair that policy denies whatever the proof causes no lookup (POL-04).
     pub(super) fn sought(&self, pair: &Pair, turn: &Turn<'_>) -> Option<Sought> {
-        let hosted = |domain| turn.home.hosts(domain);
+        let hosted = |domain| turn.relays.hosts(domain);
         if self.facing() == Facing::Backend || hosted(&pair.sender) || !hosted(&pair.target) {
             return None;
         }
         let secured = self.secured().filter(|secured| secured.certificate.is_some())?;
         // So many domains at most have a stream looked up on their behalf.
-        if secured.evidence(&pair.sender).is_some() || secured.evidence.len() >= turn.home.limits.pairs {
+        if secured.evidence(&pair.sender).is_some() || secured.evidence.len() >= turn.relays.limits.pairs {
             return None;
         }
         let address = Some(self.address());
@@ -95,7 +95,8 @@ impl Near {
             return None;
         }
         let takes = |identity| turn.inbound(pair, identity, Some(secured), address).is_allow();
-        let sought = Sought { dane: turn.home.dnssec && takes(Identity::Dane), posh: takes(Identity::Posh) };
+        let sought =
+            Sought { dane: turn.relays.dnssec && takes(Identity::Dane), posh: takes(Identity::Posh) };
         Some(sought).filter(|sought| !sought.is_nothing())
     }
 
@@ -105,7 +106,7 @@ impl Near {
         let facing = self.facing();
         // In public we are the authority for the hosted domains; inside, for all others, and for one backend towards another
         // where the very key is vouched for (DB-61).
-        if facing == Facing::Public && !turn.home.hosts(&check.pair.sender) {
+        if facing == Facing::Public && !turn.relays.hosts(&check.pair.sender) {
             return Err(Reason::HostUnknown);
         }
         let clear = facing == Facing::Public && self.secured().is_none();
@@ -115,7 +116,7 @@ impl Near {
         }
         // CLU-02: a young key of a secret that nodes share is one that another node's stream waits with; whether one of ours
         // does (DB-42), others know.
-        let ring = turn.home.keys.facing(facing);
+        let ring = turn.relays.keys.facing(facing);
         let others = ring.is_shared() && ring.knows(check, turn.now);
         turn.push(Effect::Vouch(check.clone(), others));
         Ok(())

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::event::Event;
 use super::turn::Turn;
-use super::{Effect, Home, Passing};
+use super::{Effect, Passing, RelayParams};
 use crate::filter;
 use crate::jid::{Domain, Jid};
 use crate::reason::{Class, Direction, Reason, Why};
@@ -37,7 +37,7 @@ impl Origin<'_> {
     /// What was told already is answered, if it may be (RLY-09, DB-70).
     pub(super) fn answered(self, head: &Head, why: &Why, turn: &mut Turn<'_>) {
         if filter::is_answerable(head, why.reason)
-            && let Some(answer) = self.answer(head, why, None, turn.home)
+            && let Some(answer) = self.answer(head, why, None, turn.relays)
         {
             turn.push(answer);
         }
@@ -47,7 +47,7 @@ impl Origin<'_> {
     /// other way is another stream, so a courier takes it. Only for what may be answered.
     pub(super) fn bounce_with(self, head: &Head, why: &Why, words: Option<&str>, turn: &mut Turn<'_>) {
         self.note_refused(head, why.reason, turn);
-        if let Some(answer) = self.answer(head, why, words, turn.home) {
+        if let Some(answer) = self.answer(head, why, words, turn.relays) {
             turn.push(answer);
         }
     }
@@ -82,7 +82,7 @@ impl Origin<'_> {
     }
 
     /// The error stanza that its sender gets.
-    fn answer(self, head: &Head, why: &Why, said: Option<&str>, home: &Home) -> Option<Effect> {
+    fn answer(self, head: &Head, why: &Why, said: Option<&str>, relays: &RelayParams) -> Option<Effect> {
         let reason = why.reason;
         let pair = pair_of(head)?;
         let (id, from, to) = (head.id(), canonical(head.to()), canonical(head.from()));
@@ -92,7 +92,7 @@ impl Origin<'_> {
             let stanza = answer.write(head.kind(), reason, reason.stanza_condition())?;
             return Some(Effect::Carry(pair.reversed(), stanza.into()));
         }
-        let words = match (home.explain, reason) {
+        let words = match (relays.explain, reason) {
             (false, _) => NEUTRAL.to_owned(),
             (true, reason) if reason.is(Class::Misnamed) && reason != Reason::OtherBackend => {
                 let name = &pair.sender;
@@ -108,24 +108,24 @@ impl Origin<'_> {
         };
         let answer = filter::ErrorReply { text: Some(&words), ..answer };
         let stanza = answer.write(head.kind(), reason, reason.backend_condition())?;
-        self.way_back(&pair, stanza.into(), home)
+        self.way_back(&pair, stanza.into(), relays)
     }
 
     /// How an error about a stanza of this pair goes back. What a backend has sent in a name that is not its own goes back to that
     /// backend or nowhere: whoever has the name has sent nothing.
-    pub(super) fn way_back(self, pair: &Pair, stanza: Passing, home: &Home) -> Option<Effect> {
+    pub(super) fn way_back(self, pair: &Pair, stanza: Passing, relays: &RelayParams) -> Option<Effect> {
         match self.direction {
             Direction::Inbound => Some(Effect::Carry(pair.reversed(), stanza)),
             Direction::Outbound => {
-                let via = self.backend_of(pair, home)?;
+                let via = self.backend_of(pair, relays)?;
                 Some(Effect::Report { pair: pair.reversed(), via, stanza: stanza.octets })
             }
         }
     }
 
     /// The hosted domain whose backend has sent this: reports go there (DB-69).
-    pub(super) fn backend_of(self, pair: &Pair, home: &Home) -> Option<Domain> {
-        let hears_of = |domain: &Domain| home.hears_of(domain, self.caller.map(|caller| caller.address));
+    pub(super) fn backend_of(self, pair: &Pair, relays: &RelayParams) -> Option<Domain> {
+        let hears_of = |domain: &Domain| relays.hears_of(domain, self.caller.map(|caller| caller.address));
         if hears_of(&pair.sender) {
             return Some(pair.sender.clone());
         }
@@ -133,7 +133,7 @@ impl Origin<'_> {
         if let Some(named) = caller.named.filter(|named| hears_of(named)) {
             return Some(named.clone());
         }
-        let callers = home.hosted.keys().filter(|domain| home.calls_from(domain, caller.address));
+        let callers = relays.hosted.keys().filter(|domain| relays.calls_from(domain, caller.address));
         // A component lies below its server's domain, or beside it.
         let related = |domain: &&Domain| {
             pair.sender.is_below(domain) || domain.parent().is_some_and(|p| Some(p) == pair.sender.parent())
@@ -143,14 +143,14 @@ impl Origin<'_> {
 
     pub(super) fn note_refused(self, head: &Head, reason: Reason, turn: &mut Turn<'_>) {
         let pair = pair_of(head);
-        let hosted = self.hosted(pair.as_ref(), turn.home);
+        let hosted = self.hosted(pair.as_ref(), turn.relays);
         turn.note(Event::Refused { pair, hosted, reason });
     }
 
     /// Our side of a pair, if it is ours.
-    pub(super) fn hosted(self, pair: Option<&Pair>, home: &Home) -> Option<Domain> {
+    pub(super) fn hosted(self, pair: Option<&Pair>, relays: &RelayParams) -> Option<Domain> {
         let (hosted, _) = pair?.sides(self.direction);
-        Some(hosted).filter(|domain| home.hosts(domain)).cloned()
+        Some(hosted).filter(|domain| relays.hosts(domain)).cloned()
     }
 }
 

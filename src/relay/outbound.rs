@@ -18,7 +18,7 @@ use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Caller, Origin, reread};
 use super::plan::KeysBy;
 use super::turn::Turn;
-use super::{Arrival, ClaimId, Effect, Home, Input, LaneId};
+use super::{Arrival, ClaimId, Effect, Input, LaneId, RelayParams};
 use crate::jid::Domain;
 use crate::reason::{Direction, Facing, Reason};
 use crate::stream::receiving::{self, Claim, ClaimBasis, Ruling, Vouch};
@@ -41,9 +41,9 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
+    pub(super) fn new(relays: &RelayParams, arrival: &Arrival, now: Instant) -> Self {
         Self {
-            near: Near::new(home, arrival, now),
+            near: Near::new(relays, arrival, now),
             claims: Claims::default(),
             lanes: Lanes::default(),
             issued: 0,
@@ -62,7 +62,7 @@ impl Outbound {
             Input::Close(reason) => self.end(reason, turn),
             Input::Drain => self.end(Reason::Shutdown, turn),
             Input::Expired => self.expire(turn),
-            Input::Home(_) => self.rejudge_lanes(turn),
+            Input::RelayParams(_) => self.rejudge_lanes(turn),
             Input::Policy(_) => self.rejudge(turn),
             Input::Refused(octets, reason) => {
                 if let Some(frame) = reread(&octets) {
@@ -80,7 +80,7 @@ impl Outbound {
             Input::Serves(serves) => self.serves(serves, turn),
             Input::Verified(claim, answer) => self.verified(claim, answer, turn),
             Input::Vouched(check, known) => {
-                let vouch = match turn.home.hosts(&check.pair.sender) {
+                let vouch = match turn.relays.hosts(&check.pair.sender) {
                     _ if known => Vouch::Valid,
                     true => Vouch::Refused(Reason::HostUnknown),
                     false => Vouch::Invalid,
@@ -131,8 +131,8 @@ impl Outbound {
     }
 
     /// L-inside-pending: what is more waits.
-    pub(super) fn wants_read(&self, home: &Home) -> bool {
-        self.claims.len() < home.limits.inside_pending && self.near.wants_read()
+    pub(super) fn wants_read(&self, relays: &RelayParams) -> bool {
+        self.claims.len() < relays.limits.inside_pending && self.near.wants_read()
     }
 
     fn origin(&self) -> Origin<'_> {
@@ -161,7 +161,7 @@ impl Outbound {
             self.near_came(Some(NearOutcome::Rejected(Reason::NoDomain)), turn);
             return self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), turn);
         }
-        let hosted = turn.home.hosted.get(&claim.pair.sender);
+        let hosted = turn.relays.hosted.get(&claim.pair.sender);
         let by_key = hosted.is_some_and(|hosted| matches!(hosted.keys_by, KeysBy::Verify));
         let known = self.lanes.of(&claim.pair).is_some_and(|lane| lane.keyed && lane.standing.is_ok());
         if by_key && !known {
@@ -195,7 +195,7 @@ impl Outbound {
                 self.tell_rejected(&pending, reason, turn);
                 let sender = &pending.claim.pair.sender;
                 // DB-62: its own server knows nothing of that key, and another one has called.
-                if answer == KeyAnswer::Invalid && self.of_another(sender, turn.home).is_some() {
+                if answer == KeyAnswer::Invalid && self.of_another(sender, turn.relays).is_some() {
                     self.tell_misnamed(&pending.claim.pair, Reason::OtherBackend, turn);
                 }
                 Ruling::Invalid
@@ -209,18 +209,18 @@ impl Outbound {
     /// It speaks for a domain that is not its own.
     fn tell_misnamed(&self, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
         let via = match reason == Reason::OtherBackend {
-            true => self.of_another(&pair.sender, turn.home),
-            false => self.origin().backend_of(pair, turn.home),
+            true => self.of_another(&pair.sender, turn.relays),
+            false => self.origin().backend_of(pair, turn.relays),
         };
         turn.note(Event::Misnamed { name: pair.sender.clone(), reason, via });
     }
 
     /// A domain of another server than that one's which calls from there, as far as addresses tell.
-    fn of_another(&self, sender: &Domain, home: &Home) -> Option<Domain> {
+    fn of_another(&self, sender: &Domain, relays: &RelayParams) -> Option<Domain> {
         let calls = |domain: &&Domain| {
-            home.calls_from(domain, self.near.address()) && !home.is_same_server(domain.as_str(), sender)
+            relays.calls_from(domain, self.near.address()) && !relays.is_same_server(domain.as_str(), sender)
         };
-        self.near.named.as_ref().filter(calls).or_else(|| home.hosted.keys().find(calls)).cloned()
+        self.near.named.as_ref().filter(calls).or_else(|| relays.hosted.keys().find(calls)).cloned()
     }
 
     fn tell_rejected(&self, pending: &Pending, reason: Reason, turn: &mut Turn<'_>) {
@@ -241,7 +241,7 @@ impl Outbound {
 
     /// The lane of this pair, opened or judged anew; where it is.
     fn open_lane(&mut self, pair: Pair, keyed: bool, turn: &mut Turn<'_>) -> usize {
-        let most = turn.home.limits.inside_pairs;
+        let most = turn.relays.limits.inside_pairs;
         if self.lanes.len() >= most {
             self.lanes.thin(turn);
             if self.lanes.proven() >= most.saturating_mul(NAMES) {
@@ -282,21 +282,21 @@ impl Outbound {
     // -- time and the end
 
     /// When something is due.
-    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
-        [self.near_deadline(home), self.claims.deadline()].into_iter().flatten().min()
+    pub(super) fn deadline(&self, relays: &RelayParams) -> Option<Instant> {
+        [self.near_deadline(relays), self.claims.deadline()].into_iter().flatten().min()
     }
 
-    fn near_deadline(&self, home: &Home) -> Option<Instant> {
-        let whole = self.looked.max(self.near.heard) + home.timeouts.report;
-        self.near.deadline(Some(whole), &home.timeouts)
+    fn near_deadline(&self, relays: &RelayParams) -> Option<Instant> {
+        let whole = self.looked.max(self.near.heard) + relays.timeouts.report;
+        self.near.deadline(Some(whole), &relays.timeouts)
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
         for id in self.claims.late(turn.now) {
             self.verified(id, KeyAnswer::Trouble(Reason::DialbackTimeout), turn);
         }
-        let (times, now) = (&turn.home.timeouts, turn.now);
-        if self.near_deadline(turn.home).is_none_or(|at| at > now) {
+        let (times, now) = (&turn.relays.timeouts, turn.now);
+        if self.near_deadline(turn.relays).is_none_or(|at| at > now) {
             return;
         }
         if !self.near.is_live() {
@@ -315,7 +315,7 @@ impl Outbound {
 
     /// Nothing has come for a while. The stream stays as long as a far leg stands for any of its pairs and T-idle-s2s lasts.
     fn serves(&mut self, serves: bool, turn: &mut Turn<'_>) {
-        if !serves || self.near.heard + turn.home.timeouts.idle <= turn.now {
+        if !serves || self.near.heard + turn.relays.timeouts.idle <= turn.now {
             self.near_close(Reason::Idle, turn);
         }
     }
@@ -376,15 +376,15 @@ impl HasNear for Outbound {
 
 /// Whether stanzas of this pair may leave for its courier, as far as that can be said before any cost (POL-04).
 fn may_leave(near: &Near, pair: &Pair, keyed: bool, turn: &mut Turn<'_>) -> Result<Permits, Reason> {
-    let home = turn.home;
-    let Some(sender) = home.hosted.get(&pair.sender) else { return Err(Reason::NotConfigured) };
-    if !home.may_call(&pair.sender, near.address()) {
+    let relays = turn.relays;
+    let Some(sender) = relays.hosted.get(&pair.sender) else { return Err(Reason::NotConfigured) };
+    if !relays.may_call(&pair.sender, near.address()) {
         return Err(Reason::OtherBackend);
     }
     if matches!(sender.keys_by, KeysBy::Verify) && !keyed {
         return Err(Reason::HostUnknown);
     }
-    if home.hosts(&pair.target) && is_calling(near, &pair.sender, &pair.target, home) {
+    if relays.hosts(&pair.target) && is_calling(near, &pair.sender, &pair.target, relays) {
         return Err(Reason::SameBackend);
     }
     let (out, into) = turn.verdicts(pair);
@@ -396,8 +396,8 @@ fn may_leave(near: &Near, pair: &Pair, keyed: bool, turn: &mut Turn<'_>) -> Resu
 }
 
 /// Whether the target belongs to the server that calls: what comes from a backend never goes to the same one.
-fn is_calling(near: &Near, sender: &Domain, target: &Domain, home: &Home) -> bool {
-    home.is_same_server(sender.as_str(), target) || home.calls_from(target, near.address())
+fn is_calling(near: &Near, sender: &Domain, target: &Domain, relays: &RelayParams) -> bool {
+    relays.is_same_server(sender.as_str(), target) || relays.calls_from(target, near.address())
 }
 
 /// Of pairs that were proven by key and are forgotten so many times the names are kept: a name is small beside what a pair

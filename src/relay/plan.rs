@@ -16,7 +16,7 @@ use crate::xml::{self, Content};
 
 /// What every relay of the process shares.
 #[derive(Clone, Debug)]
-pub struct Home {
+pub struct RelayParams {
     /// The domains served by backends.
     pub hosted: BTreeMap<Domain, HostedDomain>,
     /// Those of them that take clients through the gateway.
@@ -255,7 +255,7 @@ impl Default for Timeouts {
     }
 }
 
-impl Home {
+impl RelayParams {
     /// Whether that domain is served by a backend of ours.
     pub fn hosts(&self, domain: &Domain) -> bool {
         self.hosted.contains_key(domain)
@@ -289,7 +289,7 @@ impl Home {
         target.map_or(self.limits.proven.element, |domain| self.taken(domain)).min(self.limits.proven.element)
     }
 
-    /// The largest stanza that the server of this domain takes: as the operator says, or as much as strangers may send. What is
+    /// The largest stanza that the server of this domain takes: as the operator says, or as much as unproven peers may send. What is
     /// measured by it is the stanza as it leaves, which may be longer than it came (XML-18).
     pub fn taken(&self, target: &Domain) -> usize {
         self.taken_by(self.hosted.get(target))

@@ -32,11 +32,11 @@ pub struct Sender {
     /// The remote domain.
     pub domain: Domain,
     /// The bare address there.
-    pub address: Words,
+    pub address: AddressText,
     /// The full address there, where that is one of many who share the bare one: presence, and what is said in a room.
-    pub occupant: Option<Words>,
+    pub occupant: Option<AddressText>,
     /// The bare address here.
-    pub recipient: Words,
+    pub recipient: AddressText,
     /// Whether it asks for a subscription to presence.
     pub subscribes: bool,
     /// As what it counts where the domain is in quarantine.
@@ -54,14 +54,14 @@ pub struct HeldStanza {
 
 /// Some words of a stanza.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Words {
+pub enum AddressText {
     /// They are not spelt like this in it.
     Apart(Box<str>),
     /// These octets of it.
     Within(Range<usize>),
 }
 
-impl Words {
+impl AddressText {
     /// What they are in this stanza.
     pub fn of<'a>(&'a self, stanza: &'a [u8]) -> &'a [u8] {
         match self {

@@ -5,22 +5,27 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::event::{DialbackOutcome, Event, Role, Said};
-use super::plan::Home;
+use super::plan::RelayParams;
 use super::{Effect, Side};
 use crate::policy::Policy;
 use crate::reason::{Facing, StreamCondition};
 
 /// One step under way.
 pub(super) struct Turn<'a> {
-    pub(super) home: &'a Home,
+    pub(super) relays: &'a RelayParams,
     pub(super) policy: &'a Policy,
     pub(super) now: Instant,
     out: &'a mut Vec<Effect>,
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(home: &'a Home, policy: &'a Policy, now: Instant, out: &'a mut Vec<Effect>) -> Self {
-        Self { home, policy, now, out }
+    pub(super) fn new(
+        relays: &'a RelayParams,
+        policy: &'a Policy,
+        now: Instant,
+        out: &'a mut Vec<Effect>,
+    ) -> Self {
+        Self { relays, policy, now, out }
     }
 
     /// This is to be done, behind what is there already.

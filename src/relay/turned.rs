@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::event::Event;
 use super::origin::{NEUTRAL, Origin, canonical, pair_of};
 use super::turn::Turn;
-use super::{Effect, Home, Passing, Sender, Takes, Words};
+use super::{AddressText, Effect, Passing, RelayParams, Sender, Takes};
 use crate::filter::ErrorReply;
 use crate::jid::{Domain, Jid};
 use crate::reason::{Direction, Reason};
@@ -170,7 +170,7 @@ impl Origin<'_> {
     pub(super) fn note_unfit(self, turned: &Turned<'_>, pair: Option<&Pair>, turn: &mut Turn<'_>) {
         turn.note(Event::Unfit {
             pair: pair.cloned(),
-            hosted: self.hosted(pair, turn.home),
+            hosted: self.hosted(pair, turn.relays),
             reason: turned.reason,
             address: turned.from.as_deref().map(str::to_owned),
             measure: turned.measure,
@@ -193,7 +193,7 @@ impl Origin<'_> {
         let effect = match turned.fate() {
             Fate::Answered => turned
                 .error(to.map(|to| spokesman(to, pair)), from)
-                .and_then(|octets| self.way_back(pair, charged(octets), turn.home)),
+                .and_then(|octets| self.way_back(pair, charged(octets), turn.relays)),
             Fate::Dropped => None,
             Fate::Replaced => turned.error(from, to).map(charged).and_then(instead),
         };
@@ -229,7 +229,7 @@ impl Origin<'_> {
         if let Some(octets) = turned.error(to.as_deref().map(|to| spokesman(to, pair)), Some(answer)) {
             let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned.clone() };
             let charged = self.charged(&sender, pair, octets);
-            self.way_back(pair, charged, turn.home).into_iter().for_each(|effect| turn.push(effect));
+            self.way_back(pair, charged, turn.relays).into_iter().for_each(|effect| turn.push(effect));
         }
     }
 
@@ -240,9 +240,9 @@ impl Origin<'_> {
         turned: &Turned<'_>,
         pair: &Pair,
         (blamed, reason): (&str, Reason),
-        home: &Home,
+        relays: &RelayParams,
     ) -> Option<Bytes> {
-        let words = match home.explain {
+        let words = match relays.explain {
             true if blamed.is_empty() => words(reason, None),
             true => format!("{blamed}: {}", words(reason, None)),
             false => NEUTRAL.to_owned(),
@@ -298,13 +298,13 @@ fn sender(turned: &Turned<'_>, pair: &Pair) -> Sender {
     let whole = |address: &Option<Cow<'_, str>>| address.as_deref().unwrap_or_default().to_owned();
     let bare = |address| {
         let whole = whole(address);
-        Words::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
+        AddressText::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
     };
     let of_many = turned.kind == Kind::Message && turned.type_.as_deref() == Some("groupchat");
     Sender {
         domain: pair.sender.clone(),
         address: bare(&turned.from),
-        occupant: of_many.then(|| Words::Apart(whole(&turned.from).into())),
+        occupant: of_many.then(|| AddressText::Apart(whole(&turned.from).into())),
         recipient: bare(&turned.to),
         subscribes: false,
         held: None,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::far::{Far, FarOutcome};
 use super::leg::{of_leg, of_servers};
 use super::turn::Turn;
-use super::{Behalf, Effect, FarId, Home, Input, Side};
+use super::{Behalf, Effect, FarId, Input, RelayParams, Side};
 use crate::reason::{Cause, Detail, Facing, Flow, Reason};
 use crate::stream::fault::Due;
 use crate::stream::initiating::Errand;
@@ -59,7 +59,7 @@ impl Verifier {
                 _,
                 of_leg!()
                 | of_servers!()
-                | Input::Home(_)
+                | Input::RelayParams(_)
                 | Input::Overflow(_)
                 | Input::Overtaken
                 | Input::Policy(_)
@@ -111,15 +111,15 @@ impl Verifier {
     }
 
     /// When something is due.
-    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
+    pub(super) fn deadline(&self, relays: &RelayParams) -> Option<Instant> {
         let far = self.far.as_deref()?;
-        let patience = (!self.answered).then(|| self.started + patience(home));
+        let patience = (!self.answered).then(|| self.started + patience(relays));
         far.deadline().into_iter().chain(patience).min()
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
         self.far(turn, Far::expire);
-        if self.started + patience(turn.home) <= turn.now && !self.answered {
+        if self.started + patience(turn.relays) <= turn.now && !self.answered {
             let due = self.far.as_deref().map_or(Due::Nothing, Far::due);
             let detail = Detail::new(Cause::TimedOut, due.words());
             self.answer(KeyAnswer::Trouble(Reason::DialbackTimeout), Some(detail), turn);
@@ -149,6 +149,6 @@ impl Verifier {
 
 /// How long after the claim the answer comes at the latest: a little before whoever asked gives up, who else would not hear who
 /// was called, and how far that came.
-fn patience(home: &Home) -> Duration {
-    home.timeouts.dialback / 20 * 19
+fn patience(relays: &RelayParams) -> Duration {
+    relays.timeouts.dialback / 20 * 19
 }

@@ -113,10 +113,10 @@ async fn a_sign_of_life_is_a_reason_to_try_at_once_and_once() {
     }
 }
 
-// LIM-06: "nothing that a stranger causes .. is remembered against a domain for our own users"; the questions of strangers
+// LIM-06: "nothing that an unproven peer causes .. is remembered against a domain for our own users"; the questions of unproven peers
 // wait for one another, and none is refused for the failure of another.
 #[tokio::test(start_paused = true)]
-async fn what_strangers_try_in_vain_is_held_against_nobody_and_a_question_waits() {
+async fn what_unproven_peers_try_in_vain_is_held_against_nobody_and_a_question_waits() {
     let circuits = circuits();
     for _ in 0..100 {
         circuits.failed_claim(&friend());
@@ -243,7 +243,7 @@ async fn new_certificates_are_tried_at_once_and_no_dead_server_is() {
     assert!(enter(&circuits, &cousin).await.is_err());
 }
 
-// What strangers ask for may wait for long; who has something to say does not wait behind it.
+// What unproven peers ask for may wait for long; who has something to say does not wait behind it.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_the_attempt_of_another_kind() {
     let circuits = circuits();

@@ -1,7 +1,7 @@
 //! Carries stanzas for pairs: what backends send, what the gateway itself must deliver, and reports to backends.
 //!
 //! One courier for each pair keeps their order (RLY-05), whatever streams its stanzas came on. What backends send is bounded
-//! by octets alone (L-inside-queue). Of bounces, which strangers can cause, the number of pairs, the queue of each (L-queue)
+//! by octets alone (L-inside-queue). Of bounces, which unproven peers can cause, the number of pairs, the queue of each (L-queue)
 //! and the rate are bounded, so that the gateway is no reflector (LIM-09); what comes for a pair that stands and has lost its leg,
 //! or given it up to others, has the rates of its pair where it is read, and L-queue here. Reports take the
 //! pair's own stream where one stands, else one of few streams for each backend (DB-69). Whoever is turned away decides what
@@ -32,7 +32,7 @@ use crate::jid::Domain;
 use crate::limit::{Quota, Throttle};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
-use crate::relay::{Event, Home, Load, Relay};
+use crate::relay::{Event, Load, Relay, RelayParams};
 use crate::stream::Pair;
 
 /// Couriers under way.
@@ -75,7 +75,7 @@ struct Courier {
     tell: Teller<Order>,
     /// The backend that reports go to.
     server: Option<usize>,
-    /// Strangers caused it.
+    /// Unproven peers caused it.
     carried: bool,
 }
 
@@ -112,12 +112,12 @@ impl Couriers {
     /// A relay has a stream of this pair to a backend, for as long as the ticket lives.
     pub fn stands(
         self: &Arc<Self>,
-        home: &Home,
+        relays: &RelayParams,
         pair: &Pair,
         id: RelayId,
         tell: Teller<Order>,
     ) -> InsideTicket {
-        let at = home.reports_to(&pair.target);
+        let at = relays.reports_to(&pair.target);
         held(&self.inside).insert(pair.clone(), Inside { id, tell, at });
         InsideTicket { couriers: Arc::clone(self), pair: pair.clone(), id }
     }
@@ -133,9 +133,9 @@ impl Couriers {
     }
 
     /// The domain has shown itself: whoever calls there for one of ours does not wait for an attempt that hangs (CLS-07).
-    pub fn alive(&self, home: &Home, domain: &Domain) {
+    pub fn alive(&self, relays: &RelayParams, domain: &Domain) {
         let living = held(&self.living);
-        for (_, courier) in living.callers(domain).filter(|(sender, _)| home.hosts(sender)) {
+        for (_, courier) in living.callers(domain).filter(|(sender, _)| relays.hosts(sender)) {
             // Whoever cannot be told is at work.
             let _told = courier.tell.tell(Order::Alive);
         }
@@ -217,7 +217,7 @@ pub fn send(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<Arc<Cargo>
 /// Tells the backend of `via` what became of its stanza. What finds no room is counted. A stream of the pair that leads to another
 /// server is of no use: the domain has moved, or another one has written in its name.
 pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart: bool) {
-    let leads_there = |inside: &&Inside| !apart && inside.at == tools.home.reports_to(&via);
+    let leads_there = |inside: &&Inside| !apart && inside.at == tools.relays.reports_to(&via);
     let own = held(&tools.peering.couriers.inside).get(pair).filter(leads_there).map(|own| own.tell.clone());
     let stanza = match own.map(|own| own.tell(Order::Report(Box::new((pair.clone(), stanza.clone()))))) {
         Some(Ok(())) => return,
@@ -226,7 +226,7 @@ pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart
     match give(tools, pair, Given::Report(via), stanza) {
         Ok(_) => {}
         Err(Turned::Full(..) | Turned::None(_)) => {
-            tools.observe.unanswered(sides(&tools.home, pair), Reason::QueueFull)
+            tools.observe.unanswered(sides(&tools.relays, pair), Reason::QueueFull)
         }
         Err(Turned::Stopped) => lost(tools, pair, Reason::Shutdown),
     }
@@ -254,7 +254,7 @@ fn give(tools: &Arc<Tools>, pair: &Pair, given: Given<'_>, stanza: Bytes) -> Res
         Given::Own => (Load::Own, None, None),
         Given::Report(via) => (Load::Report, Some(via), None),
     };
-    let key = Key { pair: pair.clone(), reports: via.as_ref().map(|via| tools.home.reports_to(via)) };
+    let key = Key { pair: pair.clone(), reports: via.as_ref().map(|via| tools.relays.reports_to(via)) };
     let mut living = held(&tools.peering.couriers.living);
     let Some(courier) = living.get_mut(&key) else {
         if let Some(cargo) = back::way(&tools.peering.couriers, &key) {
@@ -307,17 +307,17 @@ fn start(
     };
     let entry = tools.registry.enter();
     let meta =
-        Meta { id: entry.0.id(), flow: flow_of(&tools.home, &key.pair, load), peer: None, local: None };
+        Meta { id: entry.0.id(), flow: flow_of(&tools.relays, &key.pair, load), peer: None, local: None };
     let tell = entry.0.tell().clone();
     let cargo =
-        Cargo::of(Arc::clone(&tools.peering.couriers.hold), &tools.home.limits, tell.clone(), brought);
+        Cargo::of(Arc::clone(&tools.peering.couriers.hold), &tools.relays.limits, tell.clone(), brought);
     for (load, stanza) in first {
         // What one courier left had room with it, and has room with the next one; but for what came back meanwhile.
         if cargo.offer(load, stanza).is_err() {
             lost(tools, &key.pair, Reason::QueueFull);
         }
     }
-    let server = via.as_ref().and_then(|via| tools.home.hosted.get(via)).map(|hosted| hosted.server);
+    let server = via.as_ref().and_then(|via| tools.relays.hosted.get(via)).map(|hosted| hosted.server);
     let courier = Courier { cargo: Arc::clone(&cargo), tell, server, carried: load == Load::Carried };
     living.insert(key.clone(), courier);
     let (tools, key, own) = (Arc::clone(tools), key.clone(), Arc::clone(&cargo));
@@ -329,8 +329,8 @@ fn start(
             Some((server, places)) => wait_for_place(&tools.peering.couriers, *server, places).await,
             None => None,
         };
-        let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
-        let made = Relay::courier(home, policy, key.pair.clone(), (load, via.clone()), now());
+        let (relays, policy) = (Arc::clone(&tools.relays), tools.registry.policy());
+        let made = Relay::courier(relays, policy, key.pair.clone(), (load, via.clone()), now());
         let mut pump = Pump::sent(Arc::clone(&tools), made, entry, meta, Some(own)).laden();
         if places.as_ref().is_some_and(|(_, places)| places.waiting.load(Ordering::Acquire) > 0) {
             pump = pump.yielding();
@@ -380,32 +380,32 @@ async fn wait_for_place<'a>(
 
 /// This stanza goes nowhere: it is counted and told.
 pub fn lost(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
-    let (flow, hosted, _) = sides(&tools.home, pair);
+    let (flow, hosted, _) = sides(&tools.relays, pair);
     let meta = Meta { id: tools.registry.unnamed(), flow, peer: None, local: None };
     let event = Event::Refused { pair: Some(pair.clone()), hosted: Some(hosted.clone()), reason };
     tools.observe.note(&meta, &event);
 }
 
 /// Which way the stanzas of the pair take, whose they are here, and whose elsewhere.
-pub fn sides<'a>(home: &Home, pair: &'a Pair) -> (Flow, &'a Domain, &'a Domain) {
-    match flow(home, pair) {
+pub fn sides<'a>(relays: &RelayParams, pair: &'a Pair) -> (Flow, &'a Domain, &'a Domain) {
+    match flow(relays, pair) {
         Flow::S2sOut => (Flow::S2sOut, &pair.sender, &pair.target),
         flow @ (Flow::C2s | Flow::S2sIn) => (flow, &pair.target, &pair.sender),
     }
 }
 
 /// Which way the stanzas of the pair take.
-pub fn flow(home: &Home, pair: &Pair) -> Flow {
-    if home.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut }
+pub fn flow(relays: &RelayParams, pair: &Pair) -> Flow {
+    if relays.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut }
 }
 
 const TO: &[u8] = b" to='";
 
-fn flow_of(home: &Home, pair: &Pair, load: Load) -> Flow {
+fn flow_of(relays: &RelayParams, pair: &Pair, load: Load) -> Flow {
     match load {
         Load::Own => Flow::S2sOut,
         Load::Report => Flow::S2sIn,
-        Load::Admitted | Load::Carried => flow(home, pair),
+        Load::Admitted | Load::Carried => flow(relays, pair),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::policy::Proxy;
 use crate::relay::{AddressChoice, Destination};
 use crate::run::tests::{Scripted, domain, tools};
 use crate::run::{
-    BoxIo, ConnectStep, Connection, Handshake, Outside, Progress, RemainingCandidates, Towards,
+    BoxIo, ConnectStep, Connection, Handshake, Progress, RemainingCandidates, Towards, Transport,
 };
 use crate::stream::{Certificate, evidence};
 
@@ -57,10 +57,10 @@ fn counted(tools: &Tools, limit: &str) -> u32 {
 // RLY-05: "Order is kept per pair"; also over the end of one courier and the beginning of the next.
 #[tokio::test(start_paused = true)]
 async fn stanzas_of_a_pair_arrive_once_and_in_order() {
-    let outside = Scripted::default();
-    let mut backend = outside.lay(1 << 20);
-    let mut next = outside.lay(1 << 20);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let mut backend = transport.lay(1 << 20);
+    let mut next = transport.lay(1 << 20);
+    let tools = tools(transport);
     for n in 0..50 {
         carry(&tools, pair("friend.example"), message("friend.example", n, "hi"));
     }
@@ -86,10 +86,10 @@ async fn stanzas_of_a_pair_arrive_once_and_in_order() {
 // SM-01, RLY-05: what reaches a courier too late goes with the next one, and whoever waits for it waits for that.
 #[tokio::test(start_paused = true)]
 async fn what_a_courier_leaves_is_not_delivered_before_the_next_one_has_done_so() {
-    let outside = Scripted::default();
-    let mut backend = outside.lay(1 << 20);
-    let mut next = outside.lay(1 << 20);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let mut backend = transport.lay(1 << 20);
+    let mut next = transport.lay(1 << 20);
+    let tools = tools(transport);
     carry(&tools, pair("friend.example"), message("friend.example", 0, "hi"));
     take(&mut backend, "friend.example").await;
     hear(&mut backend, "</stream:stream>").await;
@@ -119,9 +119,9 @@ async fn what_a_courier_leaves_is_not_delivered_before_the_next_one_has_done_so(
 // LIM-09: "the gateway is no reflector": so many pairs at a time, and so much for each.
 #[tokio::test(start_paused = true)]
 async fn so_many_pairs_are_carried_for_and_no_more() {
-    let outside = Scripted::default();
-    let silent: Vec<_> = (0..2).map(|_| outside.lay(1 << 20)).collect();
-    let mut tools = Arc::into_inner(tools(outside)).unwrap();
+    let transport = Scripted::default();
+    let silent: Vec<_> = (0..2).map(|_| transport.lay(1 << 20)).collect();
+    let mut tools = Arc::into_inner(tools(transport)).unwrap();
     tools.params.couriers = 2;
     let tools = Arc::new(tools);
     for n in 0..3 {
@@ -140,9 +140,9 @@ async fn so_many_pairs_are_carried_for_and_no_more() {
 // LIM-05: "memory per pair is bounded by L-queue", and who brings more waits until there is room again.
 #[tokio::test(start_paused = true)]
 async fn so_much_waits_for_one_pair_and_no_more() {
-    let outside = Scripted::default();
-    let mut backend = outside.lay(1 << 22);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let mut backend = transport.lay(1 << 22);
+    let tools = tools(transport);
     let body = "x".repeat(100_000);
     let bring = |n| hand_over(&tools, &pair("friend.example"), message("friend.example", n, &body));
     // Ten of 100 KB are a megabyte, wherever the courier has them: in its inbox, its queue or its outbox.
@@ -167,9 +167,9 @@ async fn so_much_waits_for_one_pair_and_no_more() {
 // What a courier could not deliver is gone; whoever waits to bring more of the same hears of it.
 #[tokio::test(start_paused = true)]
 async fn a_courier_that_gives_up_says_so() {
-    let outside = Scripted::default();
-    let _silent = outside.lay(1 << 20);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let _silent = transport.lay(1 << 20);
+    let tools = tools(transport);
     for n in 0..100 {
         assert!(carry(&tools, pair("friend.example"), message("friend.example", n, "hi")), "{n}");
     }
@@ -232,9 +232,9 @@ async fn bounces_are_counted_for_the_address_that_they_go_to() {
 // A stop cuts couriers too: what they were given is told as lost, and none begins anew.
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_couriers_and_tells_what_they_held() {
-    let outside = Scripted::default();
-    let _silent = outside.lay(1 << 20);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let _silent = transport.lay(1 << 20);
+    let tools = tools(transport);
     for n in 0..5 {
         carry(&tools, pair("friend.example"), message("friend.example", n, "hi"));
     }
@@ -253,7 +253,7 @@ async fn a_stop_ends_couriers_and_tells_what_they_held() {
 #[derive(Clone)]
 struct Stuck(ConnectStep, Arc<AtomicUsize>);
 
-impl Outside for Stuck {
+impl Transport for Stuck {
     fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake {
         Scripted::default().secure_near(io, flow, named, peer)
     }
@@ -306,16 +306,16 @@ async fn who_waits_for_his_turn_keeps_it_when_the_domain_shows_itself() {
     ] {
         let begun = Arc::new(AtomicUsize::new(0));
         let mut tools = Arc::into_inner(tools(Scripted::default())).unwrap();
-        tools.outside = Arc::new(Stuck(step.clone(), Arc::clone(&begun)));
+        tools.transport = Arc::new(Stuck(step.clone(), Arc::clone(&begun)));
         let tools = Arc::new(tools);
         let pair = |target: &str| Pair { sender: domain("hall.example"), target: domain(target) };
         let stanza = "<message from='a@hall.example' to='b@friend.example' id='1'/>";
         assert!(send(&tools, &pair("friend.example"), stanza.into()).is_ok());
         tokio::time::sleep(Duration::from_millis(100)).await;
-        tools.peering.couriers.alive(&tools.home, &domain("other.example"));
+        tools.peering.couriers.alive(&tools.relays, &domain("other.example"));
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(begun.load(Ordering::Relaxed), 1, "{step:?}");
-        tools.peering.couriers.alive(&tools.home, &domain("friend.example"));
+        tools.peering.couriers.alive(&tools.relays, &domain("friend.example"));
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(begun.load(Ordering::Relaxed), calls, "{step:?}");
         tokio::time::sleep(Duration::from_secs(120)).await;

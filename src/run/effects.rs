@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::courier;
+use super::event_context::Surroundings;
 use super::leg::Leg;
 use super::pump::{Awaited, Ends, Far, Pump, Sending, is_against};
-use super::told::Surroundings;
 use super::verifier::{self, VerifyRequest};
 use super::{STARTTLS_SPACE, Tools, now, strays};
 use crate::jid::Domain;
@@ -60,8 +60,8 @@ impl Pump {
             Effect::Again(stanzas) => self.backs.again(&self.tools, self.meta.id, stanzas),
             Effect::Inward(id, pair, stanza) => self.inward(id, pair, stanza),
             Effect::Deliver(stanza) => self.legs.on_open(Side::Near, |leg| leg.outbox.pass(stanza)),
-            Effect::Try(attempt) => self.try_login(&attempt),
-            Effect::Apply => {
+            Effect::MayLogin(attempt) => self.try_login(&attempt),
+            Effect::MayRegister => {
                 let (tools, peer) = (&self.tools, self.meta.peer);
                 let leave = logins::may_register(&tools.bounds.registrations, tools.observe.metrics(), peer);
                 self.step(Side::Near, Input::Tried(leave));
@@ -84,10 +84,10 @@ impl Pump {
             Effect::Retry(id, candidate) => {
                 let content = plan::content(self.meta.flow);
                 if let Some(far) = self.legs.fars.get_mut(id) {
-                    far.retry(candidate, content, &self.tools.home.limits);
+                    far.retry(candidate, content, &self.tools.relays.limits);
                 }
             }
-            Effect::Fared(id, outcome) => {
+            Effect::Reached(id, outcome) => {
                 if let Some(far) = self.legs.fars.get_mut(id) {
                     far.fared(&self.tools.peering.circuits, outcome);
                 }
@@ -95,14 +95,14 @@ impl Pump {
             Effect::Verify(claim, check) => self.verify(claim, check),
             Effect::Vouch(check, others) => self.vouch(check, others),
             Effect::Await(id, check) => self.await_question(id, check),
-            Effect::Doubted(id, remote) => self.doubted(id, &remote),
+            Effect::KeyRejected(id, remote) => self.doubted(id, &remote),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
             Effect::Carry(pair, stanza) => self.charge_and_carry(pair, stanza),
             Effect::Lane(id, pair) => {
                 self.found_by(&pair.sender);
-                self.carriage.lane(id, pair);
+                self.courier_lanes.lane(id, pair);
             }
-            Effect::Unlane(id) => self.carriage.unlane(id),
+            Effect::Unlane(id) => self.courier_lanes.unlane(id),
             Effect::Hand(id, stanza) => self.hand(id, stanza),
             Effect::Report { pair, via, stanza } => {
                 // A pair's own stream that has brought it back does not get it again.
@@ -110,7 +110,7 @@ impl Pump {
                 courier::report(&self.tools, &pair, via, stanza, apart);
             }
             Effect::Serves => {
-                let serves = self.carriage.serves(&self.tools.peering.couriers);
+                let serves = self.courier_lanes.serves(&self.tools.peering.couriers);
                 self.step(Side::Near, Input::Serves(serves));
             }
             Effect::Answer(answer, detail) => {
@@ -134,7 +134,7 @@ impl Pump {
         }
     }
 
-    /// Has the authoritative server asked about a stranger's key.
+    /// Has the authoritative server asked about an unproven peer's key.
     fn verify(&mut self, claim: ClaimId, check: KeyCheck) {
         self.places.claims();
         let ask = VerifyRequest {
@@ -180,9 +180,9 @@ impl Pump {
             self.charges.carried(&pair, stanza.len(), self.turn.now);
         }
         // Couriers carry on nothing but what goes back to its sender.
-        match self.legs.near.is_none() || courier::flow(&self.tools.home, &pair) != self.meta.flow {
+        match self.legs.near.is_none() || courier::flow(&self.tools.relays, &pair) != self.meta.flow {
             true => {
-                let outcome = self.carriage.bounces.carry(&self.tools, pair, stanza);
+                let outcome = self.courier_lanes.bounces.carry(&self.tools, pair, stanza);
                 self.bounced(outcome);
             }
             false => self.carry_on(pair, stanza),
@@ -192,7 +192,7 @@ impl Pump {
     /// What waits to go in for this pair comes back: nothing of it goes on that has not begun to.
     fn withdraw(&mut self, pair: &Pair, reason: Reason) {
         let mut waiting = self.legs.fars.take_waiting(pair);
-        waiting.extend(self.carriage.withdraw(pair));
+        waiting.extend(self.courier_lanes.withdraw(pair));
         for stanza in waiting {
             self.step(Side::Near, Input::Refused(stanza, reason));
         }
@@ -213,9 +213,9 @@ impl Pump {
 
     /// It is counted no more; it broke and has left this, or is over.
     fn leave(&mut self, broke: Option<Left>) {
-        let home = &self.tools.home;
-        let until = self.turn.now + home.timeouts.resume;
-        self.settling.end(broke, until, home.limits.sessions, self.life.tell().clone());
+        let relays = &self.tools.relays;
+        let until = self.turn.now + relays.timeouts.resume;
+        self.settling.end(broke, until, relays.limits.sessions, self.life.tell().clone());
     }
 
     /// A stanza goes back over the near leg.
@@ -251,8 +251,8 @@ impl Pump {
             (self.meta.flow, &event)
         {
             tools.peering.circuits.alive(&pair.sender);
-            tools.peering.couriers.alive(&tools.home, &pair.sender);
-            tools.outside.look_anew(&pair.sender);
+            tools.peering.couriers.alive(&tools.relays, &pair.sender);
+            tools.transport.look_anew(&pair.sender);
         }
         let (meta, event, around) = self.surroundings().complete(event);
         tools.observe.note_with(&meta, &event, &around);
@@ -271,17 +271,17 @@ impl Pump {
     /// [`Effect::Proven`]: from here on this side is who it says it is.
     fn proven(&mut self, side: Side) {
         match side {
-            Side::Near => self.leaves_strangers(),
+            Side::Near => self.leaves_the_unproven(),
             Side::Far(id) => self.surroundings().remember(id),
         }
         let tools = &self.tools;
         let number = self.life.id().number();
         let rates = || tools.bounds.rates.stream(now());
-        self.legs.widen(self.meta.flow, side, &tools.home.limits, number, rates);
+        self.legs.widen(self.meta.flow, side, &tools.relays.limits, number, rates);
     }
 
-    /// Its near leg has no place among strangers any more; a client's takes one among those that are proven, and ends without one.
-    fn leaves_strangers(&mut self) {
+    /// Its near leg has no place among the unproven any more; a client's takes one among those that are proven, and ends without one.
+    fn leaves_the_unproven(&mut self) {
         self.places.prove(now());
         let Some(peer) = self.meta.peer.filter(|_| self.meta.flow == Flow::C2s) else { return };
         if let Err(reason) = self.places.client(&self.tools.bounds.proven, peer.ip()) {
@@ -298,19 +298,19 @@ impl Pump {
         let via = self.tools.registry.policy().way_out(&pair.target, &pair.sender);
         let (tools, source) = (Arc::clone(&self.tools), self.meta.peer.map(|peer| peer.ip()));
         let whom = (pair.sender.clone(), sought);
-        let looking = self.tools.outside.inquire(pair, shown, sought, via);
+        let looking = self.tools.transport.inquire(pair, shown, sought, via);
         self.waits.inquire(Box::pin(verifier::inquired(tools, source, whom, looking)));
     }
 
     /// Whether that key is vouched for: a leg of ours waits with it, or another node that shares the secret made it lately.
     fn vouches(&self, facing: Facing, check: &KeyCheck, others: bool) -> bool {
-        let Tools { home, observe, peering, registry, .. } = &*self.tools;
+        let Tools { relays, observe, peering, registry, .. } = &*self.tools;
         let ours = registry.awaited().vouches(facing, check, now());
         match (ours, others) {
             (None, true) => observe.metrics().vouched_for_another(facing),
-            (None, false) => peering.strays.look(home, observe, facing, check),
+            (None, false) => peering.strays.look(relays, observe, facing, check),
             // A key of ours that is new here and old by its epoch: the clock was set in between.
-            (Some(age), false) if age < strays::YOUNG => peering.strays.look(home, observe, facing, check),
+            (Some(age), false) if age < strays::YOUNG => peering.strays.look(relays, observe, facing, check),
             (Some(_), _) => {}
         }
         ours.is_some() || others
@@ -320,7 +320,7 @@ impl Pump {
         // With one far leg the near leg is not read above high water; else nothing but this holds back. What a courier carries is
         // bounded where it waits for it.
         let bounded = self.legs.near.is_some() && self.legs.fars.len() > 1;
-        let bounds = bounded.then_some(&self.tools.home.limits);
+        let bounds = bounded.then_some(&self.tools.relays.limits);
         let passed = match self.legs.fars.get_mut(id) {
             Some(far) => far.pass(stanza, bounds, self.turn.now),
             None => Err((stanza, false)),
@@ -348,13 +348,13 @@ impl Pump {
 
     fn connect(&mut self, id: FarId, destination: Destination) {
         let ends = Ends { relay: &self.relay, meta: &self.meta, legs: &self.legs };
-        let brought = || self.carriage.cargo()?.brought().latest().cloned();
+        let brought = || self.courier_lanes.cargo()?.brought().latest().cloned();
         let caller = ends.introduced(id, &destination, brought);
         let pair = self.relay.speaks_for(id).cloned();
         let place = self.place_behind(id, &destination);
-        let (outside, limits) = (&*self.tools.outside, &self.tools.home.limits);
+        let (transport, limits) = (&*self.tools.transport, &self.tools.relays.limits);
         let content = plan::content(self.meta.flow);
-        let far = Far::connecting(outside, (pair, destination), caller, place, content, limits);
+        let far = Far::connecting(transport, (pair, destination), caller, place, content, limits);
         self.legs.fars.insert(id, far);
     }
 
@@ -364,7 +364,7 @@ impl Pump {
         let backend = self.tools.peering.backends.of(hosted)?;
         let pair = self.relay.speaks_for(id)?.clone();
         // Half of what a claim may take is left for the server behind.
-        let patience = self.tools.home.timeouts.dialback / 2;
+        let patience = self.tools.relays.timeouts.dialback / 2;
         Some(backend.enter(pair, (self.life.tell().clone(), id), patience))
     }
 
@@ -373,7 +373,7 @@ impl Pump {
         let Some(far) = self.legs.fars.get(id) else { return };
         let (seeking, policy) = (self.tools.observe.seeking(), self.tools.registry.policy());
         if let Some(hosted) = far.asks_elsewhere(remote, seeking, &policy).cloned() {
-            let event = Event::Misfit { hosted, reason: Reason::BackendAsksElsewhere };
+            let event = Event::BackendMisconfigured { hosted, reason: Reason::BackendAsksElsewhere };
             self.tools.observe.note(&self.meta, &event);
         }
     }
@@ -412,8 +412,8 @@ impl Pump {
             Ok(counted) => {
                 let inbound = permit.direction() == Direction::Inbound;
                 let tell = || self.life.tell().clone();
-                let inside =
-                    inbound.then(|| tools.peering.couriers.stands(&tools.home, &pair, self.meta.id, tell()));
+                let inside = inbound
+                    .then(|| tools.peering.couriers.stands(&tools.relays, &pair, self.meta.id, tell()));
                 let sending =
                     Sending { valve, carried: false, caller: None, _counted: counted, _inside: inside };
                 self.charges.begin(pair, sending);
@@ -486,7 +486,7 @@ impl Pump {
             legs: &self.legs,
             backs: &self.backs,
             memory: &mut self.memory,
-            home: &self.tools.home,
+            relays: &self.tools.relays,
             registry: &self.tools.registry,
         }
     }

@@ -3,8 +3,8 @@
 //! A leg moves octets between buffers and never waits; the loop in [`super::pump`] asks it when its time has come. It
 //! holds memory only while an element is incomplete or the other end takes no octets.
 
-mod due;
 mod out;
+mod timers;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-pub(super) use self::due::Due;
+pub(super) use self::timers::Due;
 use super::failure::lost;
 use super::outbox::Outbox;
 use super::progress::{ConnectStep, Progress};

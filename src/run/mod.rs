@@ -3,7 +3,7 @@
 //! One relay is one task ([`pump`]). Around it stand what a relay can ask for: [`verifier`] (ask an authoritative server
 //! about a key), [`courier`] (deliver a stanza over a stream of its own), [`registry`] (who lives, which keys are awaited,
 //! the policy in force) and [`observe`] (what happened, as numbers, lines and records). Sockets, TLS and the DNS come in
-//! through [`Outside`], so that a relay runs the same over sockets and over pipes.
+//! through [`Transport`], so that a relay runs the same over sockets and over pipes.
 
 pub mod alone;
 pub mod audit;
@@ -15,6 +15,7 @@ pub mod checkup;
 pub mod circuit;
 pub mod courier;
 mod effects;
+mod event_context;
 mod failure;
 pub mod fellows;
 pub mod fetch;
@@ -39,7 +40,6 @@ pub mod setups;
 pub mod shadow;
 pub mod shares;
 pub mod strays;
-mod told;
 pub mod used;
 pub mod verifier;
 pub mod ways;
@@ -60,13 +60,13 @@ pub use self::progress::{ConnectStep, Progress};
 use self::setups::SetUp;
 use crate::jid::Domain;
 use crate::limit::{
-    Callbacks, Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams, TurnParams,
+    Callbacks, Handshakes, Logins, Proven, Rates, Registrations, Senders, Streams, TurnParams, Unproven,
 };
 use crate::metrics::{Limit, Metrics};
 use crate::net::proxy;
 use crate::policy::Proxy;
 use crate::reason::{Flow, Reason};
-use crate::relay::plan::Home;
+use crate::relay::plan::RelayParams;
 use crate::relay::{AddressChoice, Destination, fixed};
 use crate::stream::dane::Published;
 use crate::stream::evidence::{Evidence, Sought};
@@ -110,7 +110,7 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub type Handshake = Later<Result<(BoxIo, Secured), Failure>>;
 
 /// Sockets, TLS and the DNS, as far as a relay needs them.
-pub trait Outside: Send + Sync {
+pub trait Transport: Send + Sync {
     /// TLS as server on this transport, of a connection of this flow. `named` is the stream's `to`, for those who send no
     /// SNI (TLS-16); `peer` is who called, whose turn it must be.
     fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake;
@@ -192,10 +192,10 @@ pub struct Params {
     pub keepalive: Duration,
     /// L-preauth-total: octets that a connection may bring before a pair is proven.
     pub unproven_octets: usize,
-    /// Verifications of strangers' keys under way (LIM-06). Each may hold a socket, and a lookup of those that the resolver has
+    /// Verifications of unproven peers' keys under way (LIM-06). Each may hold a socket, and a lookup of those that the resolver has
     /// for them.
     pub verifications: TurnParams,
-    /// Pairs that are served at one time by couriers that strangers have caused.
+    /// Pairs that are served at one time by couriers that unproven peers have caused.
     pub couriers: usize,
     /// L-inside-queue: octets that all backends together may have waiting.
     pub inside_octets: usize,
@@ -222,9 +222,9 @@ pub struct Tools {
     /// Times and sizes.
     pub params: Params,
     /// What relays know about home.
-    pub home: Arc<Home>,
+    pub relays: Arc<RelayParams>,
     /// Sockets, TLS and the DNS.
-    pub outside: Arc<dyn Outside>,
+    pub transport: Arc<dyn Transport>,
     /// Who lives, which keys are awaited, the policy in force.
     pub registry: Arc<registry::Registry>,
     /// What happened, as numbers, lines and records.
@@ -246,13 +246,13 @@ pub struct Bounds {
     /// What each remote address has sent lately.
     pub senders: Arc<Senders>,
     /// Who is in quarantine.
-    pub quarantine: Arc<quarantine::Book>,
+    pub quarantine: Arc<quarantine::QuarantineList>,
     /// Streams per rule.
     pub streams: Arc<Streams>,
     /// The pace at which TLS handshakes begin.
     pub handshakes: Arc<Handshakes>,
     /// Connections that have proven nothing.
-    pub strangers: Arc<Strangers>,
+    pub unproven: Arc<Unproven>,
     /// Those that have, by what they proved.
     pub proven: Arc<Proven>,
     /// Servers that we have called, and that are to call back.

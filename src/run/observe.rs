@@ -22,6 +22,7 @@ use self::budget::Budget;
 use self::line::Line;
 use self::refused::refusal;
 use super::audit::{self, Audit};
+use super::event_context::Around;
 use super::health::Health;
 use super::misnamed::Misnamed;
 use super::refusals::{RefusalRecord, Refusals};
@@ -29,7 +30,6 @@ use super::registry::Meta;
 use super::remembered::Remembered;
 use super::seeking::Seeking;
 use super::shadow::{Concerned, Shadow};
-use super::told::Around;
 use super::used::Used;
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
@@ -241,7 +241,7 @@ impl Observe {
             Event::Patched { pair, hosted, patch, place, stroke } => {
                 m.patched(flow, patch, *stroke);
                 // A stanza that is refused for it has a line of its own, which names the patch.
-                if !matches!(stroke, Stroke::Acted(Action::Deny)) && self.budget.may_tell(meta) {
+                if !matches!(stroke, Stroke::Acted(Action::Deny)) && self.budget.may_log(meta) {
                     tracing::info!(flow = %flow, pair = %pair.as_ref().map(shown).unwrap_or_default(), domain = %hosted,
                         peer = %peer_of(meta, around, pair.as_ref()), relay = %meta.id, patch = patch.as_str(), place = %place,
                         outcome = stroke.label(), "a stanza met a patch");
@@ -275,7 +275,7 @@ impl Observe {
                 self.told(meta, record, around, "client left");
                 self.audit(meta, "ended", record, around);
             }
-            Event::Misfit { hosted, reason } => behind::misfit(self, meta, (hosted, *reason)),
+            Event::BackendMisconfigured { hosted, reason } => behind::misfit(self, meta, (hosted, *reason)),
         }
     }
 
@@ -289,7 +289,7 @@ impl Observe {
             DialbackOutcome::Invalid => *role == Role::Authoritative,
             DialbackOutcome::Error | DialbackOutcome::Valid => false,
         };
-        if told && self.budget.may_tell(meta) {
+        if told && self.budget.may_log(meta) {
             tracing::info!(flow = %meta.flow, peer = %peer(meta, around), relay = %meta.id, role = role.label(),
                 facing = %facing, outcome = outcome.label(), "dialback refused");
         }
@@ -309,7 +309,7 @@ impl Observe {
             beside: beside.clone(),
             ..Record::of(around.channel.as_ref(), *reason)
         };
-        if self.budget.may_tell(meta) {
+        if self.budget.may_log(meta) {
             tracing::info!(flow = %flow, pair = %Shown(pair), peer = %peer(meta, around), relay = %meta.id,
                 method = method.label(), server = server.map(Method::label), rule = rule.as_str(),
                 tls = tls(record.tls), "pair admitted");
@@ -318,7 +318,7 @@ impl Observe {
     }
 
     fn told(&self, meta: &Meta, record: &Record, around: &Around, words: &'static str) {
-        if self.budget.may_tell(meta) {
+        if self.budget.may_log(meta) {
             tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
                 peer = %peer(meta, around), relay = %meta.id, reason = record.reason.label(),
                 detail = around.detail.as_ref().map(tracing::field::display),

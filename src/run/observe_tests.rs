@@ -382,7 +382,7 @@ async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
     });
     assert_eq!(text.matches("backend not reached").count(), 2, "{text}");
     assert!(text.contains("10.0.0.5:5269: connection refused"), "{text}");
-    // A stranger whose way back fails while the backend answers is no trouble of the backend's.
+    // An unproven peer whose way back fails while the backend answers is no trouble of the backend's.
     let text = logged(|| {
         observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up: true });
         observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up: false });
@@ -425,7 +425,7 @@ async fn a_backend_that_asks_somebody_else_is_an_alarm() {
     let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
     let meta = meta();
     let hosted = || domain("hall.example");
-    let astray = || Event::Misfit { hosted: hosted(), reason: Reason::BackendAsksElsewhere };
+    let astray = || Event::BackendMisconfigured { hosted: hosted(), reason: Reason::BackendAsksElsewhere };
     let text = logged(|| {
         observe.note(&meta, &astray());
         observe.note(&meta, &astray());

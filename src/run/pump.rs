@@ -11,15 +11,15 @@
 //! | --- | --- | --- |
 //! | `Legs` | the near leg and those that were opened | `pump/legs.rs`, `pump/fars.rs`, `pump/far.rs` |
 //! | `Turn` | the time of the round, what may still be read in this turn, effects that wait | `pump/turn.rs` |
-//! | `Wakes` | the timer and what is due, who knocks, the place among the busy | `pump/wakes.rs`, `pump/knock.rs` |
+//! | `Wakes` | the timer and what is due, who knocks, the place among the busy | `pump/wakes.rs`, `pump/wake_flag.rs` |
 //! | `Mail` | orders and news | `pump/mail.rs` |
 //! | `Waits` | logins that wait, look-ups, the turn to leave, who waits for an answer | `pump/waits.rs` |
 //! | `Charges` | rates of pairs and senders, and how long the near leg is held for them | `pump/charges.rs` |
-//! | `Places` | places among strangers and among those who are proven | `pump/places.rs` |
-//! | `Carriage` | lanes to couriers, what waits for room there, bounces | `pump/carriage.rs`, `pump/bounces.rs` |
+//! | `Places` | places among the unproven and among those who are proven | `pump/places.rs` |
+//! | `CourierLanes` | lanes to couriers, what waits for room there, bounces | `pump/courier_lanes.rs`, `pump/bounces.rs` |
 //! | `Backs` | pairs that go back over the near leg | `pump/back.rs` |
 //! | `Settling` | counts of stanzas that may be told | `pump/settling.rs` |
-//! | `Memory` | what completes an event for the log | `told.rs`, `told/memory.rs` |
+//! | `Memory` | what completes an event for the log | `event_context.rs`, `event_context/memory.rs` |
 //!
 //! The pump's own methods are in three files: here is the loop, in `pump/arms.rs` each of its arms, in `effects.rs` what the relay
 //! wants.
@@ -27,12 +27,11 @@
 mod arms;
 mod back;
 mod bounces;
-mod carriage;
 mod charges;
+mod courier_lanes;
 mod far;
 mod fars;
 mod introduced;
-mod knock;
 mod legs;
 mod mail;
 mod passed;
@@ -40,6 +39,7 @@ mod places;
 mod settling;
 mod turn;
 mod waits;
+mod wake_flag;
 mod wakes;
 
 use std::sync::Arc;
@@ -49,8 +49,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 pub(super) use self::back::{Backs, is_against};
-use self::carriage::Carriage;
 use self::charges::Charges;
+use self::courier_lanes::CourierLanes;
 pub(super) use self::far::{Awaited, Far, Sending};
 pub(super) use self::introduced::Ends;
 pub(super) use self::legs::Legs;
@@ -61,14 +61,14 @@ use self::turn::Turn;
 use self::waits::Waits;
 use self::wakes::{Wakes, Woken};
 use super::cargo::Cargo;
+use super::event_context::Memory;
 use super::inbox::Inbox;
 use super::leg::Leg;
 use super::registry::{Learnt, Life, Meta, Order};
-use super::told::Memory;
 use super::websocket::Frames;
 use super::{BoxIo, Tools, now};
 use crate::filter;
-use crate::limit::Stranger;
+use crate::limit::UnprovenPlace;
 use crate::reason::{Flow, Reason};
 use crate::relay::{Effect, Input, LaneId, Relay, Side, plan};
 use crate::stream::{Pair, Secured};
@@ -86,7 +86,7 @@ pub struct Pump {
     pub(super) waits: Waits,
     pub(super) charges: Charges,
     pub(super) places: Places,
-    pub(super) carriage: Carriage,
+    pub(super) courier_lanes: CourierLanes,
     pub(super) backs: Backs,
     pub(super) settling: Settling,
     pub(super) memory: Option<Box<Memory>>,
@@ -115,7 +115,7 @@ impl Pump {
     ) -> Self {
         let first = secured.is_none().then(|| now() + tools.params.first_byte);
         let content = plan::content(meta.flow);
-        let near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
+        let near = Leg::arrived(io, first, content, &tools.relays.limits.before_proof, now());
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.legs.near = Some(near);
         pump
@@ -124,15 +124,15 @@ impl Pump {
     /// What comes is in messages (RFC 7395).
     #[must_use]
     pub fn in_messages(mut self, frames: Arc<Frames>) -> Self {
-        let limits = &self.tools.home.limits.before_proof;
+        let limits = &self.tools.relays.limits.before_proof;
         self.legs.near = self.legs.near.take().map(|near| near.in_messages(frames, limits));
         self
     }
 
     /// Nobody knows yet who this is.
     #[must_use]
-    pub fn strange(mut self, stranger: Stranger) -> Self {
-        self.places = Places::of(stranger);
+    pub fn unproven(mut self, unproven: UnprovenPlace) -> Self {
+        self.places = Places::of(unproven);
         self
     }
 
@@ -146,7 +146,7 @@ impl Pump {
     ) -> Self {
         let (relay, mut effects) = made;
         let mut pump = Self::new(tools, relay, entry, meta);
-        pump.carriage = Carriage::of(cargo);
+        pump.courier_lanes = CourierLanes::of(cargo);
         pump.carry_out(&mut effects);
         pump
     }
@@ -187,7 +187,7 @@ impl Pump {
             waits: Waits::default(),
             charges: Charges::default(),
             places: Places::default(),
-            carriage: Carriage::default(),
+            courier_lanes: CourierLanes::default(),
             backs: Backs::default(),
             settling: Settling::default(),
             memory: None,
@@ -200,11 +200,11 @@ impl Pump {
     }
 
     fn end(&mut self) {
-        self.carriage.lose(&self.tools);
+        self.courier_lanes.lose(&self.tools);
         for order in self.mail.left() {
             if let Order::Report(report) = order {
                 let (pair, stanza) = *report;
-                carriage::report(&self.tools, &pair, stanza);
+                courier_lanes::report(&self.tools, &pair, stanza);
             }
         }
         self.backs.end(&self.tools, self.meta.id);
@@ -221,7 +221,7 @@ impl Pump {
         self.turn.end();
         self.legs.fars.rest(&self.tools.params);
         self.count_passed();
-        self.carriage.settle(&self.legs.fars, || (self.relay.queued(), self.relay.has_given_up()));
+        self.courier_lanes.settle(&self.legs.fars, || (self.relay.queued(), self.relay.has_given_up()));
         self.backs.settle(self.legs.near.as_ref(), self.relay.kept_back());
         over
     }
@@ -272,7 +272,7 @@ impl Pump {
         if self.wakes.is_stopped() {
             return true;
         }
-        let waits = self.carriage.is_waiting() || self.settling.waits_for_another();
+        let waits = self.courier_lanes.is_waiting() || self.settling.waits_for_another();
         self.relay.is_done() && !waits && self.legs.end()
     }
 
@@ -331,7 +331,7 @@ impl Pump {
         let alone = self.charges.pairs() == 1 || self.legs.near.is_none();
         let ends = Ends { relay: &self.relay, meta: &self.meta, legs: &self.legs };
         let caller = ends.brings(&pair, &mut self.charges);
-        match self.carriage.carry(&self.tools, (pair, &caller), alone, stanza) {
+        match self.courier_lanes.carry(&self.tools, (pair, &caller), alone, stanza) {
             Ok(Some(cargo)) => self.settling.carries(&cargo),
             Ok(None) => {}
             Err(stanza) => self.step(Side::Near, Input::Refused(stanza, Reason::QueueFull)),
@@ -340,7 +340,7 @@ impl Pump {
 
     /// A stanza of a backend goes to the courier of its pair.
     pub(super) fn hand(&mut self, id: LaneId, stanza: Bytes) {
-        if let Err(stanza) = self.carriage.hand(&self.tools, id, stanza) {
+        if let Err(stanza) = self.courier_lanes.hand(&self.tools, id, stanza) {
             self.step(Side::Near, Input::Overflow(stanza));
         }
     }

@@ -26,9 +26,9 @@ pub(super) async fn answers(tools: &Arc<Tools>, many: usize) {
 // RLY-05: neither direction waits for the other, and the end of a connection is heard by whoever cannot write.
 #[tokio::test(start_paused = true)]
 async fn what_a_peer_sends_is_read_while_it_reads_nothing() {
-    let outside = Scripted::default();
-    let backend = outside.lay(ROOM);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let backend = transport.lay(ROOM);
+    let tools = tools(transport);
     let (mut play, mut backend) = both_ways(&tools, backend).await;
     answers(&tools, 400).await;
     say(&mut play.near, &message(1)).await;
@@ -47,9 +47,9 @@ async fn what_a_peer_sends_is_read_while_it_reads_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_nothing_is_cut_when_its_stream_is_closed() {
     for banned in [true, false] {
-        let outside = Scripted::default();
-        let backend = outside.lay(ROOM);
-        let tools = tools(outside);
+        let transport = Scripted::default();
+        let backend = transport.lay(ROOM);
+        let tools = tools(transport);
         let (play, mut backend) = both_ways(&tools, backend).await;
         answers(&tools, 400).await;
         let began = now();
@@ -62,7 +62,7 @@ async fn a_peer_that_reads_nothing_is_cut_when_its_stream_is_closed() {
         hear(&mut backend, "</stream:stream>").await;
         drop(backend);
         play.task.await.unwrap();
-        let close = tools.home.timeouts.close;
+        let close = tools.relays.timeouts.close;
         assert!(now() - began <= close * 2 + Duration::from_secs(1), "{banned}: {:?}", now() - began);
     }
 }
@@ -70,9 +70,9 @@ async fn a_peer_that_reads_nothing_is_cut_when_its_stream_is_closed() {
 // SM-01: also where the peer never said how much it took.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_nothing_and_acknowledges_nothing_is_taken_as_gone() {
-    let outside = Scripted::default();
-    let backend = outside.lay(ROOM);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let backend = transport.lay(ROOM);
+    let tools = tools(transport);
     let (mut play, mut backend) = both_ways(&tools, backend).await;
     say(&mut play.near, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await;
     hear(&mut play.near, "<enabled ").await;
@@ -80,7 +80,7 @@ async fn a_peer_that_reads_nothing_and_acknowledges_nothing_is_taken_as_gone() {
     answers(&tools, 400).await;
     hear(&mut backend, "</stream:stream>").await;
     let gone = now() - began;
-    assert!(gone <= tools.home.timeouts.acknowledgement + Duration::from_secs(5), "{gone:?}");
+    assert!(gone <= tools.relays.timeouts.acknowledgement + Duration::from_secs(5), "{gone:?}");
     drop(backend);
     play.task.await.unwrap();
 }
@@ -88,24 +88,24 @@ async fn a_peer_that_reads_nothing_and_acknowledges_nothing_is_taken_as_gone() {
 // T-queue: what goes back over a stream that is not counted waits no longer than on a stream of ours.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_nothing_keeps_nothing_for_longer_than_it_may_wait() {
-    let outside = Scripted::default();
-    let backend = outside.lay(ROOM);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let backend = transport.lay(ROOM);
+    let tools = tools(transport);
     let (_play, mut backend) = both_ways(&tools, backend).await;
     let began = now();
     answers(&tools, 400).await;
     hear(&mut backend, "</stream:stream>").await;
     let gone = now() - began;
-    assert!(gone <= tools.home.timeouts.queue + Duration::from_secs(5), "{gone:?}");
+    assert!(gone <= tools.relays.timeouts.queue + Duration::from_secs(5), "{gone:?}");
 }
 
 // POL-07: what waits for a slow backend when its pair is taken back goes no further, and comes back.
 #[tokio::test(start_paused = true)]
 async fn what_was_read_ahead_of_a_ban_goes_no_further() {
     for banned in [true, false] {
-        let outside = Scripted::default();
-        let backend = outside.lay(600);
-        let tools = tools(outside);
+        let transport = Scripted::default();
+        let backend = transport.lay(600);
+        let tools = tools(transport);
         let (mut play, mut backend) = both_ways(&tools, backend).await;
         for n in 0..100 {
             say(&mut play.near, &message(n)).await;

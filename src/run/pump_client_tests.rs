@@ -13,19 +13,19 @@ const FEATURES_2: &str = "<authentication xmlns='urn:xmpp:sasl:2'><mechanism>PLA
                           <sm xmlns='urn:xmpp:sm:3'/></inline></authentication>";
 
 /// The tools of a gateway that serves clients.
-fn serving(outside: Scripted) -> Arc<Tools> {
-    let mut tools = Arc::into_inner(tools(outside)).unwrap();
-    let mut home = (*tools.home).clone();
-    home.clients.insert(domain("hall.example"), ClientDomain::default());
-    tools.home = Arc::new(home);
+fn serving(transport: Scripted) -> Arc<Tools> {
+    let mut tools = Arc::into_inner(tools(transport)).unwrap();
+    let mut relays = (*tools.relays).clone();
+    relays.clients.insert(domain("hall.example"), ClientDomain::default());
+    tools.relays = Arc::new(relays);
     Arc::new(tools)
 }
 
 /// A client that its server has bound.
 pub(super) async fn bound(server_room: usize) -> (Play, DuplexStream) {
-    let outside = Scripted::default();
-    let mut server = outside.lay(server_room);
-    let mut play = logged_in(&serving(outside), &mut server, "alice").await;
+    let transport = Scripted::default();
+    let mut server = transport.lay(server_room);
+    let mut play = logged_in(&serving(transport), &mut server, "alice").await;
     bind(&mut play, &mut server, "alice").await;
     (play, server)
 }
@@ -121,9 +121,9 @@ async fn a_resumption_goes_behind_what_the_broken_stream_still_delivers() {
             // Somebody else.
             ("bob", false, Duration::ZERO, soon),
         ] {
-            let outside = Scripted::default();
-            let (mut old, new) = (outside.lay(64), outside.lay(ROOM));
-            let tools = serving(outside);
+            let transport = Scripted::default();
+            let (mut old, new) = (transport.lay(64), transport.lay(ROOM));
+            let tools = serving(transport);
             let mut play = logged_in(&tools, &mut old, "alice").await;
             bind(&mut play, &mut old, "alice").await;
             say(&mut play.near, &(stanza(1) + &stanza(2))).await;
@@ -144,17 +144,17 @@ async fn a_resumption_goes_behind_what_the_broken_stream_still_delivers() {
     }
 }
 
-// LIM-07's kind: strangers make no accounts at wire speed; who asks too often hears so, and may still log in.
+// LIM-07's kind: unproven peers make no accounts at wire speed; who asks too often hears so, and may still log in.
 #[tokio::test(start_paused = true)]
 async fn a_network_may_ask_for_so_many_accounts_in_an_hour() {
-    let outside = Scripted::default();
-    let mut servers: Vec<_> = (0..3).map(|_| outside.lay(1 << 16)).collect();
-    let mut tools = Arc::into_inner(tools(outside)).unwrap();
-    let mut home = (*tools.home).clone();
+    let transport = Scripted::default();
+    let mut servers: Vec<_> = (0..3).map(|_| transport.lay(1 << 16)).collect();
+    let mut tools = Arc::into_inner(tools(transport)).unwrap();
+    let mut relays = (*tools.relays).clone();
     let taken = ClientDomain { registration: true, ..ClientDomain::default() };
-    home.clients.insert(domain("hall.example"), taken);
-    (tools.home, tools.bounds.registrations) =
-        (Arc::new(home), Arc::new(crate::limit::Registrations::new(4)));
+    relays.clients.insert(domain("hall.example"), taken);
+    (tools.relays, tools.bounds.registrations) =
+        (Arc::new(relays), Arc::new(crate::limit::Registrations::new(4)));
     let tools = Arc::new(tools);
     let header = format!("{OPEN} to='hall.example' version='1.0'>");
     let answer = format!("{OPEN} from='hall.example' id='s' version='1.0'>");
@@ -356,7 +356,7 @@ async fn a_client_that_trickles_is_not_waited_for() {
     let play = arrive(&tools(Scripted::default()), Flow::C2s, Some(secured("client.example")));
     let header = format!("{OPEN} to='hall.example' version='1.0'>");
     let (took, heard) = trickle(play.near, &header, Duration::from_secs(1)).await;
-    let limits = (play.tools.home.timeouts, play.tools.params.stanza);
+    let limits = (play.tools.relays.timeouts, play.tools.params.stanza);
     let (least, most) = (limits.0.header, limits.0.header + limits.0.close + Duration::from_secs(5));
     assert!((least..most).contains(&took), "{took:?}: {heard}");
     play.task.await.unwrap();

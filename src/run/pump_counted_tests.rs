@@ -41,9 +41,9 @@ async fn a_backend_that_never_reads_lets_the_peer_hear_what_is_known() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_goes_on_over_another_connection() {
     for breaks in [true, false] {
-        let outside = Scripted::default();
-        let (first, second) = (outside.lay(ROOM), outside.lay(ROOM));
-        let tools = tools(outside);
+        let transport = Scripted::default();
+        let (first, second) = (transport.lay(ROOM), transport.lay(ROOM));
+        let tools = tools(transport);
         let (mut play, mut backend) = friend_at(&tools, first).await;
         let id = enabled(&mut play).await;
         say(&mut play.near, &message(1)).await;
@@ -61,9 +61,9 @@ async fn a_stream_goes_on_over_another_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_ended_in_good_order_does_not_go_on() {
-    let outside = Scripted::default();
-    let (first, second) = (outside.lay(ROOM), outside.lay(ROOM));
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let (first, second) = (transport.lay(ROOM), transport.lay(ROOM));
+    let tools = tools(transport);
     let (mut play, _first) = friend_at(&tools, first).await;
     let id = enabled(&mut play).await;
     say(&mut play.near, "</stream:stream>").await;
@@ -78,9 +78,9 @@ async fn a_stream_that_ended_in_good_order_does_not_go_on() {
 #[tokio::test(start_paused = true)]
 async fn what_goes_on_waits_for_what_went_before() {
     for reads in [true, false] {
-        let outside = Scripted::default();
-        let (first, second) = (outside.lay(600), outside.lay(ROOM));
-        let tools = tools(outside);
+        let transport = Scripted::default();
+        let (first, second) = (transport.lay(600), transport.lay(ROOM));
+        let tools = tools(transport);
         let (mut play, mut slow) = friend_at(&tools, first).await;
         let id = enabled(&mut play).await;
         for n in 0..20 {
@@ -105,7 +105,7 @@ async fn what_goes_on_waits_for_what_went_before() {
         } else {
             // A server behind that never takes it does not shut the stream for ever: what it does not take comes back before.
             hear(&mut backend, "id='m000020'").await;
-            assert!(now() - began < tools.home.timeouts.acknowledgement);
+            assert!(now() - began < tools.relays.timeouts.acknowledgement);
             let taken = rest(&mut slow).await.matches("</message>").count();
             assert_eq!(
                 returned(&tools, "backend-slow") + taken,
@@ -130,10 +130,10 @@ pub(super) fn returned(tools: &Tools, reason: &str) -> usize {
 // RLY-05: a connection that breaks while it waits leaves the same to the next as the one before.
 #[tokio::test(start_paused = true)]
 async fn a_third_connection_waits_for_the_first() {
-    let outside = Scripted::default();
-    let pipes: Vec<_> = [600, ROOM, ROOM].into_iter().map(|room| outside.lay(room)).collect();
+    let transport = Scripted::default();
+    let pipes: Vec<_> = [600, ROOM, ROOM].into_iter().map(|room| transport.lay(room)).collect();
     let [first, second, third] = <[DuplexStream; 3]>::try_from(pipes).unwrap();
-    let tools = tools(outside);
+    let tools = tools(transport);
     let (mut play, mut slow) = friend_at(&tools, first).await;
     let id = enabled(&mut play).await;
     for n in 0..20 {
@@ -161,9 +161,9 @@ async fn a_third_connection_waits_for_the_first() {
 #[tokio::test(start_paused = true)]
 async fn a_ban_reaches_what_a_broken_stream_has_left() {
     for banned in bans() {
-        let outside = Scripted::default();
-        let first = outside.lay(600);
-        let tools = tools(outside);
+        let transport = Scripted::default();
+        let first = transport.lay(600);
+        let tools = tools(transport);
         let (mut play, mut slow) = friend_at(&tools, first).await;
         for n in 0..20 {
             say(&mut play.near, &message(n)).await;
@@ -184,9 +184,9 @@ async fn a_ban_reaches_what_a_broken_stream_has_left() {
 async fn a_ban_reaches_what_couriers_carry() {
     for (at, banned) in bans().into_iter().enumerate() {
         for stands in [true, false] {
-            let outside = Scripted::default();
-            let (first, mut second) = (outside.lay(ROOM), outside.lay(600));
-            let tools = tools(outside);
+            let transport = Scripted::default();
+            let (first, mut second) = (transport.lay(ROOM), transport.lay(600));
+            let tools = tools(transport);
             let (mut play, first) = friend_at(&tools, first).await;
             drop(first);
             hear(&mut play.near, "</stream:stream>").await;
@@ -209,10 +209,10 @@ async fn a_ban_reaches_what_couriers_carry() {
 // RLY-05: also where couriers carry what the broken stream has left.
 #[tokio::test(start_paused = true)]
 async fn what_couriers_carry_of_a_broken_stream_is_not_overtaken() {
-    let outside = Scripted::default();
-    let pipes: Vec<_> = [ROOM, 600, ROOM].into_iter().map(|room| outside.lay(room)).collect();
+    let transport = Scripted::default();
+    let pipes: Vec<_> = [ROOM, 600, ROOM].into_iter().map(|room| transport.lay(room)).collect();
     let [first, mut slow, last] = <[DuplexStream; 3]>::try_from(pipes).unwrap();
-    let tools = tools(outside);
+    let tools = tools(transport);
     let (mut play, first) = both_ways(&tools, first).await;
     let id = enabled(&mut play).await;
     // What goes back keeps the stream open when its pair loses its leg.

@@ -6,10 +6,10 @@ use crate::policy::Quotas;
 // A side that takes no octets for T-stanza is gone; nothing that was accepted is lost in silence (BE-11).
 #[tokio::test(start_paused = true)]
 async fn what_a_stuck_backend_never_took_is_delivered_on_a_new_stream() {
-    let outside = Scripted::default();
-    let mut stuck = outside.lay(600);
-    let mut fresh = outside.lay(1 << 20);
-    let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
+    let transport = Scripted::default();
+    let mut stuck = transport.lay(600);
+    let mut fresh = transport.lay(1 << 20);
+    let mut play = arrive(&tools(transport), Flow::S2sIn, Some(secured("friend.example")));
     let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
     say(&mut play.near, &header).await;
     hear(&mut play.near, "</stream:features>").await;
@@ -33,10 +33,10 @@ async fn what_a_stuck_backend_never_took_is_delivered_on_a_new_stream() {
 
 /// Twenty stanzas for a backend that takes no more than 600 octets: how many went out to it, and the way back.
 async fn stuck_in_a_drain(end: Phase) -> (Arc<Tools>, usize, DuplexStream) {
-    let outside = Scripted::default();
-    let mut stuck = outside.lay(600);
-    let back = outside.lay(ROOM);
-    let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
+    let transport = Scripted::default();
+    let mut stuck = transport.lay(600);
+    let back = transport.lay(ROOM);
+    let mut play = arrive(&tools(transport), Flow::S2sIn, Some(secured("friend.example")));
     let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
     say(&mut play.near, &header).await;
     hear(&mut play.near, "</stream:features>").await;
@@ -132,9 +132,9 @@ async fn what_is_cut_at_the_end_is_counted() {
 // ends. What they hold stays counted by their pairs.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_its_peer_has_closed_takes_none_of_the_domains_connections() {
-    let outside = Scripted::default();
-    let backend = outside.lay(ROOM);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let backend = transport.lay(ROOM);
+    let tools = tools(transport);
     let (mut play, mut backend) = friend_at(&tools, backend).await;
     let friend = crate::run::tests::domain("friend.example");
     let one = Quotas { connections: Some(1), pairs: Some(1), ..Quotas::default() };

@@ -24,10 +24,10 @@ impl Future for Counted {
 
 /// friend.example, proven, with so much room on both pipes that nothing ever waits.
 async fn saturating() -> (DuplexStream, DuplexStream, Arc<AtomicUsize>) {
-    let outside = Scripted::default();
-    let backend = outside.lay(1 << 24);
+    let transport = Scripted::default();
+    let backend = transport.lay(1 << 24);
     let polls = Arc::default();
-    let (near, backend) = saturating_at(&tools(outside), backend, &polls).await;
+    let (near, backend) = saturating_at(&tools(transport), backend, &polls).await;
     (near, backend, polls)
 }
 
@@ -43,7 +43,7 @@ async fn saturating_at(
     let meta = Meta { id: entry.0.id(), flow: Flow::S2sIn, peer: Some(peer), local: None };
     let channel = Some(secured("friend.example"));
     let arrival = Arrival { flow: Flow::S2sIn, address: peer.ip(), secured: channel.clone(), seed: [7; 32] };
-    let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+    let relay = Relay::new(Arc::clone(&tools.relays), tools.registry.policy(), arrival, now());
     let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), channel);
     tokio::spawn(Counted { running: pump.run(), polls: Arc::clone(polls) });
     let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
@@ -95,12 +95,12 @@ async fn a_stream_that_always_has_more_is_put_back_after_its_share() {
 async fn a_calm_stream_waits_for_one_share_of_one_busy_stream() {
     const BUSY: usize = 8;
     const MANY: usize = 10_000;
-    let outside = Scripted::default();
-    let backends: Vec<_> = (0..=BUSY).map(|_| outside.lay(1 << 24)).collect();
+    let transport = Scripted::default();
+    let backends: Vec<_> = (0..=BUSY).map(|_| transport.lay(1 << 24)).collect();
     // Nobody is slowed: who is has nothing to do for a while.
     let stanzas = NonZeroU32::MAX;
     let senders = Arc::new(Senders::new(SenderParams { stanzas, ..SenderParams::default() }, now()));
-    let mut tools = tools(outside);
+    let mut tools = tools(transport);
     Arc::get_mut(&mut tools).unwrap().bounds.senders = senders;
     let (polls, own) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
     let mut busy = Vec::new();
@@ -152,9 +152,9 @@ async fn what_one_share_leaves_goes_on_in_the_next() {
 #[tokio::test(start_paused = true)]
 async fn legs_to_which_nothing_happens_are_not_looked_at() {
     const PAIRS: usize = 40;
-    let outside = Scripted::default();
-    let mut backends: Vec<_> = (0..PAIRS).map(|_| outside.lay(ROOM)).collect();
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let mut backends: Vec<_> = (0..PAIRS).map(|_| transport.lay(ROOM)).collect();
+    let tools = tools(transport);
     let mut play = arrive(&tools, Flow::S2sIn, Some(secured("*.friend.example")));
     say(&mut play.near, &format!("{HEAD} from='d0.friend.example' to='hall.example' version='1.0'>")).await;
     hear(&mut play.near, "</stream:features>").await;
@@ -200,7 +200,7 @@ async fn whoever_rings_without_cause_is_asked_again() {
     let entry = tools.registry.enter();
     let meta = Meta { id: entry.0.id(), flow: Flow::S2sIn, peer: Some(peer), local: None };
     let arrival = Arrival { flow: Flow::S2sIn, address: peer.ip(), secured: None, seed: [7; 32] };
-    let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+    let relay = Relay::new(Arc::clone(&tools.relays), tools.registry.policy(), arrival, now());
     let mut pump = Pump::arrived(Arc::clone(&tools), relay, entry, meta, Box::new(ours), None);
     let asked: Arc<Mutex<Vec<std::task::Waker>>> = Arc::default();
     let promise = Arc::clone(&asked);
@@ -233,9 +233,9 @@ impl std::task::Wake for Woken {
 // whoever sends, by not reading.
 #[tokio::test(start_paused = true)]
 async fn a_pair_that_couriers_carry_keeps_its_rate() {
-    let outside = Scripted::default();
-    let (backend, mut second) = (outside.lay(ROOM), outside.lay(1 << 16));
-    let mut tools = tools(outside);
+    let transport = Scripted::default();
+    let (backend, mut second) = (transport.lay(ROOM), transport.lay(1 << 16));
+    let mut tools = tools(transport);
     let pair = Pace { stanzas: NonZeroU32::new(5), octets: None };
     Arc::get_mut(&mut tools).unwrap().bounds.rates =
         Arc::new(Rates::new(RateParams { pair, ..RateParams::default() }));

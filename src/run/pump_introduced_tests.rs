@@ -22,10 +22,10 @@ fn facts(method: &str) -> Option<ProvenPeer> {
 #[tokio::test(start_paused = true)]
 async fn a_courier_stands_in_for_whoever_has_sent_what_it_brings() {
     for stands in [true, false] {
-        let outside = Scripted::default();
-        let callers = outside.callers();
-        let (first, mut second) = (outside.lay(600), outside.lay(ROOM));
-        let tools = tools(outside);
+        let transport = Scripted::default();
+        let callers = transport.callers();
+        let (first, mut second) = (transport.lay(600), transport.lay(ROOM));
+        let tools = tools(transport);
         let (mut play, first) = both_ways(&tools, first).await;
         let own = last(&callers, 1);
         // What goes back keeps the stream open when its pair loses its leg.
@@ -54,10 +54,10 @@ async fn a_courier_stands_in_for_whoever_has_sent_what_it_brings() {
 // XEP-0288: what comes back over a stream that we have opened is from the address that was called, over that channel.
 #[tokio::test(start_paused = true)]
 async fn what_comes_back_over_our_own_stream_is_that_servers() {
-    let outside = Scripted::default();
-    let callers = outside.callers();
-    let (mut remote, mut backend) = (outside.lay(ROOM), outside.lay(ROOM));
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let callers = transport.callers();
+    let (mut remote, mut backend) = (transport.lay(ROOM), transport.lay(ROOM));
+    let tools = tools(transport);
     let pair = Pair { sender: domain("hall.example"), target: domain("friend.example") };
     assert!(courier::send(&tools, &pair, outgoing("friend.example", 1).into()).is_ok());
     remote_takes_with(&mut remote, "friend.example", "<bidi xmlns='urn:xmpp:features:bidi'/>").await;
@@ -78,10 +78,10 @@ async fn what_comes_back_over_our_own_stream_is_that_servers() {
 // "What the gateway opens of its own accord has no facts": a report is nobody's.
 #[tokio::test(start_paused = true)]
 async fn a_report_stands_in_for_nobody() {
-    let outside = Scripted::default();
-    let callers = outside.callers();
-    let mut backend = outside.lay(ROOM);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let callers = transport.callers();
+    let mut backend = transport.lay(ROOM);
+    let tools = tools(transport);
     let pair = Pair { sender: domain("friend.example"), target: domain("hall.example") };
     let report = "<message from='a@friend.example' to='b@hall.example' type='error'/>";
     courier::report(&tools, &pair, domain("hall.example"), report.into(), true);

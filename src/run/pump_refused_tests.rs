@@ -10,9 +10,9 @@ async fn a_refused_stanza_is_paid_for_as_it_comes() {
         (Pace { octets: None, stanzas: NonZeroU32::new(2) }, "stanzas"),
     ];
     for (pair, limit) in paces {
-        let outside = Scripted::default();
-        let backend = outside.lay(ROOM);
-        let mut tools = tools(outside);
+        let transport = Scripted::default();
+        let backend = transport.lay(ROOM);
+        let mut tools = tools(transport);
         Arc::get_mut(&mut tools).unwrap().bounds.rates =
             Arc::new(Rates::new(RateParams { pair, ..RateParams::default() }));
         let (mut play, mut backend) = friend_at(&tools, backend).await;

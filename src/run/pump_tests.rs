@@ -36,7 +36,7 @@ fn arrive(tools: &Arc<Tools>, flow: Flow, secured: Option<Secured>) -> Play {
     let id = entry.0.id();
     let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local: None };
     let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: [7; 32] };
-    let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+    let relay = Relay::new(Arc::clone(&tools.relays), tools.registry.policy(), arrival, now());
     let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), secured);
     Play { id, tools: Arc::clone(tools), near, task: tokio::spawn(pump.run()) }
 }
@@ -84,9 +84,9 @@ async fn backend_takes(pipe: &mut DuplexStream) {
 
 /// `friend.example` has proven itself, and its pair stands at the backend.
 async fn friend(backend_room: usize) -> (Play, DuplexStream) {
-    let outside = Scripted::default();
-    let backend = outside.lay(backend_room);
-    friend_at(&tools(outside), backend).await
+    let transport = Scripted::default();
+    let backend = transport.lay(backend_room);
+    friend_at(&tools(transport), backend).await
 }
 
 async fn friend_at(tools: &Arc<Tools>, backend: DuplexStream) -> (Play, DuplexStream) {
@@ -317,21 +317,21 @@ fn outgoing(target: &str, n: usize) -> String {
 }
 
 /// Tools by which so many octets may wait for one pair of a backend.
-fn tools_with_queue(outside: Scripted, octets: usize) -> Arc<Tools> {
-    let mut tools = tools(outside);
-    let home = &mut Arc::get_mut(&mut tools).unwrap().home;
-    Arc::make_mut(home).limits.inside_queue = octets;
+fn tools_with_queue(transport: Scripted, octets: usize) -> Arc<Tools> {
+    let mut tools = tools(transport);
+    let relays = &mut Arc::get_mut(&mut tools).unwrap().relays;
+    Arc::make_mut(relays).limits.inside_queue = octets;
     tools
 }
 
 // DB-66: one slow peer neither blocks nor closes the others; what does not fit comes back (L-inside-queue).
 #[tokio::test(start_paused = true)]
 async fn a_slow_target_on_a_shared_stream_blocks_no_other() {
-    let outside = Scripted::default();
-    let mut slow = outside.lay(ROOM);
-    let mut quick = outside.lay(ROOM);
-    let mut bounces = outside.lay(1 << 20);
-    let mut play = arrive(&tools_with_queue(outside, 100_000), Flow::S2sOut, None);
+    let transport = Scripted::default();
+    let mut slow = transport.lay(ROOM);
+    let mut quick = transport.lay(ROOM);
+    let mut bounces = transport.lay(1 << 20);
+    let mut play = arrive(&tools_with_queue(transport, 100_000), Flow::S2sOut, None);
     say(&mut play.near, &format!("{HEAD}>")).await;
     hear(&mut play.near, "<stream:stream").await;
     for to in ["slow.example", "quick.example"] {
@@ -370,9 +370,9 @@ async fn a_slow_target_on_a_shared_stream_blocks_no_other() {
 // LIM-05: where a pair is alone on its stream, that is not read while its queue is full, and nothing comes back.
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_of_a_lone_pair_stops_its_stream() {
-    let outside = Scripted::default();
-    let mut slow = outside.lay(ROOM);
-    let mut play = arrive(&tools_with_queue(outside, 100_000), Flow::S2sOut, None);
+    let transport = Scripted::default();
+    let mut slow = transport.lay(ROOM);
+    let mut play = arrive(&tools_with_queue(transport, 100_000), Flow::S2sOut, None);
     say(&mut play.near, &format!("{HEAD}>")).await;
     hear(&mut play.near, "<stream:stream").await;
     say(&mut play.near, &outgoing("slow.example", 0)).await;
@@ -397,10 +397,10 @@ async fn a_full_queue_of_a_lone_pair_stops_its_stream() {
 // DB-66, D9: silent partners keep a backend from nobody, and it waits for none of them.
 #[tokio::test(start_paused = true)]
 async fn silent_targets_do_not_keep_others_out() {
-    let outside = Scripted::default();
-    let silent: Vec<_> = (0..20).map(|_| outside.lay(ROOM)).collect();
-    let mut quick = outside.lay(ROOM);
-    let mut play = arrive(&tools(outside), Flow::S2sOut, None);
+    let transport = Scripted::default();
+    let silent: Vec<_> = (0..20).map(|_| transport.lay(ROOM)).collect();
+    let mut quick = transport.lay(ROOM);
+    let mut play = arrive(&tools(transport), Flow::S2sOut, None);
     say(&mut play.near, &format!("{HEAD}>")).await;
     hear(&mut play.near, "<stream:stream").await;
     let begun = now();
@@ -474,7 +474,7 @@ mod refused;
 mod introduced;
 
 #[path = "pump_told_tests.rs"]
-mod told;
+mod event_context;
 
 thread_local! {
     /// How often a far leg was looked at in this thread, which is the runtime's only one.

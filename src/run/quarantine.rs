@@ -116,7 +116,7 @@ impl Party {
         self.word() == Disposition::Held && days.is_some_and(enough)
     }
 
-    /// After so many quiet days it is approved by itself under this policy, as [`Book::ripen`] has it; none: never.
+    /// After so many quiet days it is approved by itself under this policy, as [`QuarantineList::ripen`] has it; none: never.
     pub fn asked(&self, party: &str, policy: &Policy) -> Option<u32> {
         // What its last rule says is known, and tells most of them; only then the policy is asked.
         self.quiet_days.and_then(|_| self.strictest(party, policy))
@@ -193,7 +193,7 @@ impl Party {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct QuarantineList {
     table: Mutex<Table>,
     /// Under which name this process counts, so that several count together.
     process: OnceLock<Box<str>>,
@@ -221,7 +221,7 @@ pub struct QuarantineFile {
     parties: BTreeMap<Box<str>, Party>,
 }
 
-impl Book {
+impl QuarantineList {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

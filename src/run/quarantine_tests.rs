@@ -23,7 +23,7 @@ fn message(bounds: &Arc<Quarantine>) -> HeldStanza {
     stanza(Counted::Message, bounds)
 }
 
-impl Book {
+impl QuarantineList {
     /// By the rule of whoever sent last, as where there is one rule.
     fn ripen_at(&self, now: i64) -> Vec<Box<str>> {
         self.ripen_by(now, |_, party| party.quiet_days)
@@ -37,7 +37,7 @@ fn domain(name: &str) -> Domain {
 // POL-24.
 #[test]
 fn so_many_of_each_kind_pass_in_their_time_and_no_more() {
-    let (book, bounds) = (Book::default(), bounds(20, None));
+    let (book, bounds) = (QuarantineList::default(), bounds(20, None));
     let sends =
         |name: &str, counted, at: i64| book.ask_at(&domain(name), &stanza(counted, &bounds), at).is_ok();
     let passed = |counted, at| (0..1000).filter(|_| sends("new.com", counted, at)).count();
@@ -60,7 +60,7 @@ fn so_many_of_each_kind_pass_in_their_time_and_no_more() {
 #[test]
 fn a_rate_that_does_not_divide_its_time_lets_all_of_it_pass() {
     for many in [1, 3, 7, 999, 1_000_000] {
-        let (book, bounds) = (Book::default(), bounds(many, None));
+        let (book, bounds) = (QuarantineList::default(), bounds(many, None));
         let count = (0..many + 5)
             .filter(|_| book.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok())
             .count();
@@ -70,7 +70,7 @@ fn a_rate_that_does_not_divide_its_time_lets_all_of_it_pass() {
 
 #[test]
 fn quiet_days_let_somebody_out_and_a_loud_one_begins_anew() {
-    let (book, bounds) = (Book::default(), bounds(2, Some(3)));
+    let (book, bounds) = (QuarantineList::default(), bounds(2, Some(3)));
     let day = 24 * HOUR;
     let sends = |n: i64| book.ask_at(&domain("new.com"), &message(&bounds), TODAY + n * day).is_ok();
     assert!(sends(0) && sends(1));
@@ -136,7 +136,7 @@ fn the_strictest_rule_of_a_party_holds_for_all_of_it() {
             digest: String::new(),
         };
         let policy = build(&input).0.unwrap();
-        let (book, bounds) = (Book::default(), bounds(2, Some(2)));
+        let (book, bounds) = (QuarantineList::default(), bounds(2, Some(2)));
         for n in 0..20_u32 {
             // It asks for little under the strict rule, and then is quiet under the other alone.
             if n == 0 {
@@ -158,14 +158,15 @@ fn the_strictest_rule_of_a_party_holds_for_all_of_it() {
 
 #[test]
 fn it_outlives_a_restart() {
-    let (book, bounds) = (Book::default(), bounds(2, Some(3)));
-    let sends = |book: &Book, name: &str| book.ask_at(&domain(name), &message(&bounds), TODAY).is_ok();
+    let (book, bounds) = (QuarantineList::default(), bounds(2, Some(3)));
+    let sends =
+        |book: &QuarantineList, name: &str| book.ask_at(&domain(name), &message(&bounds), TODAY).is_ok();
     assert!(sends(&book, "new.com") && sends(&book, "new.com"));
     book.decide("good.com", Disposition::Approved, 7).unwrap();
     book.decide("bad.com", Disposition::Refused, 7).unwrap();
     let kept = serde_json::to_vec(&book.to_keep().unwrap()).unwrap();
     assert_eq!(book.to_keep(), None, "nothing has changed since");
-    let after = Book::default();
+    let after = QuarantineList::default();
     after.recall(serde_json::from_slice(&kept).unwrap()).unwrap();
     assert_eq!(after.settled(), book.settled());
     assert!(!sends(&after, "new.com"), "a restart is no second helping");
@@ -175,12 +176,12 @@ fn it_outlives_a_restart() {
     let party = earlier["parties"]["good.com"].as_object_mut().unwrap();
     party.remove("passed");
     party.insert("full".to_owned(), serde_json::json!([1, 2, 3]));
-    let upgraded = Book::default();
+    let upgraded = QuarantineList::default();
     upgraded.recall(serde_json::from_value(earlier).unwrap()).unwrap();
     assert_eq!(upgraded.settled(), book.settled());
     // What is no name of a registrable domain, or of another version, is not believed.
     let text = String::from_utf8(kept).unwrap();
-    let strange = Book::default();
+    let strange = QuarantineList::default();
     strange.recall(serde_json::from_str(&text.replace("good.com", "a.good.com")).unwrap()).unwrap();
     assert!(strange.settled().approved.is_empty());
     assert!(
@@ -192,7 +193,7 @@ fn it_outlives_a_restart() {
 
 #[test]
 fn the_table_has_an_end_and_a_flood_is_no_way_around() {
-    let (book, bounds) = (Book::default(), bounds(1, None));
+    let (book, bounds) = (QuarantineList::default(), bounds(1, None));
     let sends = |name: &str, at| book.ask_at(&domain(name), &message(&bounds), at).is_ok();
     book.decide("good.com", Disposition::Approved, 7).unwrap();
     assert!(sends("first.com", TODAY));
@@ -211,15 +212,15 @@ fn the_table_has_an_end_and_a_flood_is_no_way_around() {
 }
 
 /// Two that share a store.
-fn two_nodes() -> (Book, Book) {
-    let (one, two) = (Book::default(), Book::default());
+fn two_nodes() -> (QuarantineList, QuarantineList) {
+    let (one, two) = (QuarantineList::default(), QuarantineList::default());
     one.call("one");
     two.call("two");
     (one, two)
 }
 
 /// Both have told each other through the store.
-fn meet(book: &Book, store: &mut BTreeMap<String, String>) -> Exchanged {
+fn meet(book: &QuarantineList, store: &mut BTreeMap<String, String>) -> Exchanged {
     let outcome = book.exchange(store);
     store.extend(outcome.say.iter().cloned());
     outcome.over.iter().for_each(|name| drop(store.remove(name)));
@@ -231,7 +232,7 @@ fn meet(book: &Book, store: &mut BTreeMap<String, String>) -> Exchanged {
 fn what_nodes_take_at_the_same_moment_is_counted_by_both() {
     let ((one, two), mut store, bounds) = (two_nodes(), BTreeMap::new(), bounds(20, None));
     let now = one.now();
-    let sends = |book: &Book| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
+    let sends = |book: &QuarantineList| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
     for _ in 0..3 {
         assert!(sends(&one) && sends(&two) && sends(&one) && sends(&two));
         // Both have read before either writes.
@@ -243,7 +244,7 @@ fn what_nodes_take_at_the_same_moment_is_counted_by_both() {
         }
     }
     // A node that comes back without a memory hears it, too.
-    let again = Book::default();
+    let again = QuarantineList::default();
     again.call("again");
     meet(&again, &mut store);
     assert_eq!((0..30).filter(|_| sends(&again)).count(), 8);
@@ -257,7 +258,7 @@ fn what_nodes_take_at_the_same_moment_is_counted_by_both() {
 fn nodes_count_together_and_the_later_decision_holds() {
     let ((one, two), mut store, bounds) = (two_nodes(), BTreeMap::new(), bounds(20, None));
     let now = one.now();
-    let sends = |book: &Book| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
+    let sends = |book: &QuarantineList| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
     assert!(sends(&one));
     meet(&one, &mut store);
     meet(&two, &mut store);
@@ -287,7 +288,7 @@ fn nodes_count_together_and_the_later_decision_holds() {
     assert_eq!(one.settled(), two.settled());
     assert!(one.settled().refused.contains("new.com") && one.settled().approved.is_empty());
     // A node that was away brings nothing back.
-    let away = Book::default();
+    let away = QuarantineList::default();
     let kept = one.to_keep().unwrap();
     one.decide("new.com", Disposition::Held, 7).unwrap();
     meet(&one, &mut store);
@@ -298,7 +299,7 @@ fn nodes_count_together_and_the_later_decision_holds() {
 
 #[test]
 fn what_cannot_be_is_not_believed() {
-    let book = Book::default();
+    let book = QuarantineList::default();
     let now = book.now();
     let party = |since: i64, rest: &str| format!(r#"{{"since":{since},"last":{now},"rule":"new"{rest}}}"#);
     let far = now + HOUR;
@@ -320,7 +321,7 @@ fn what_cannot_be_is_not_believed() {
 
 #[test]
 fn who_was_not_seen_for_long_is_forgotten_unless_decided_about() {
-    let (book, bounds) = (Book::default(), bounds(1, None));
+    let (book, bounds) = (QuarantineList::default(), bounds(1, None));
     assert!(book.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok());
     book.decide("good.com", Disposition::Approved, 7).unwrap();
     assert!(book.ripen_at(TODAY + FORGOTTEN).is_empty());

@@ -19,7 +19,7 @@ use super::inbox::{Inbox, Teller, Untold, inbox};
 use super::shares::Shares;
 use crate::policy::Policy;
 use crate::reason::{Detail, Flow, Reason};
-use crate::relay::{ClaimId, FarId, Portrait};
+use crate::relay::{ClaimId, FarId, RelaySnapshot};
 use crate::stream::{KeyAnswer, Pair};
 use crate::tls::TrustStore;
 
@@ -103,7 +103,7 @@ pub struct View {
     /// When it began.
     pub since: jiff::Timestamp,
     /// What is in it.
-    pub portrait: Portrait,
+    pub snapshot: RelaySnapshot,
 }
 
 /// What a question about a key came to: the answer, and what was met on the way to whom it was put.
@@ -262,7 +262,7 @@ impl Registry {
         trust: Arc<TrustStore>,
         make: impl FnOnce(&Policy) -> Policy,
     ) -> Arc<Policy> {
-        self.awaited.keep(tools.home.timeouts.dialback);
+        self.awaited.keep(tools.relays.timeouts.dialback);
         let mut old = self.policy();
         self.news.send_modify(|news| {
             news.tools = Some(Arc::downgrade(tools));

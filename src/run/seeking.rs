@@ -1,7 +1,7 @@
 //! Whether the servers behind look for other domains where they should: at the inside listener.
 //!
 //! A server that does not believe our key and never asked about it looks elsewhere, or nowhere. That is an alarm only where
-//! nothing else explains it: strangers cause claims, and a server may refuse one for reasons of its own.
+//! nothing else explains it: unproven peers cause claims, and a server may refuse one for reasons of its own.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub struct Doubt<'a> {
     pub remote: &'a Domain,
     /// The address at which the server was called.
     pub server: Option<IpAddr>,
-    /// A rule names whoever claimed: it is a partner, and no stranger.
+    /// A rule names whoever claimed: it is a partner, and not unproven.
     pub listed: bool,
 }
 
@@ -96,9 +96,9 @@ mod tests {
         Domain::parse(name).unwrap()
     }
 
-    // Issue 17: a stranger must not raise an alarm about the server behind.
+    // An unproven peer must not raise an alarm about the server behind.
     #[test]
-    fn one_stranger_shows_nothing_and_a_partner_or_two_strangers_do() {
+    fn one_unproven_peer_shows_nothing_and_a_partner_or_two_unproven_peers_do() {
         let seeking = Seeking::default();
         let hosted = domain("hall.example");
         let doubted = |remote: &str, listed| {

@@ -1,6 +1,6 @@
 //! Streams between servers that are set up at a time with one address, of those that are to carry stanzas: who waits for one to end.
 //!
-//! How many there may be is [`SetUpPace`]'s to say. What strangers cause (questions about their keys) neither waits here nor makes others
+//! How many there may be is [`SetUpPace`]'s to say. What unproven peers cause (questions about their keys) neither waits here nor makes others
 //! wait: it has turns of its own ([`crate::limit::Turns`]).
 
 use std::collections::{HashMap, VecDeque};

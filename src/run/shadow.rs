@@ -1,6 +1,6 @@
 //! What the policy in the shadow would have decided otherwise: which pairs and stanzas, by which rules, how often, since when.
 //!
-//! A table of bounded length, for strangers can cause entries. It begins anew with another policy in the shadow, and may be
+//! A table of bounded length, for unproven peers can cause entries. It begins anew with another policy in the shadow, and may be
 //! kept over a restart.
 
 use std::collections::HashMap;

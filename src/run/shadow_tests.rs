@@ -138,7 +138,7 @@ fn one_sender_is_told_apart_from_his_pair() {
 }
 
 #[test]
-fn strangers_cannot_make_it_grow() {
+fn unproven_peers_cannot_make_it_grow() {
     let shadow = Shadow::default();
     shadow.follow("next");
     // One that carries something stays, whoever comes.

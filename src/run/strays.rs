@@ -1,7 +1,7 @@
 //! Keys that a node made which shares our secret, at another time than ours: one of the two clocks is wrong (CLU-02).
 //!
 //! Such a key has been answered with `invalid` already; looking for its time is for the operator, who reads which clock to
-//! set. Strangers may ask about whatever they like, so one key in a while is looked at, and never on the way of a stanza.
+//! set. Unproven peers may ask about whatever they like, so one key in a while is looked at, and never on the way of a stanza.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::now;
 use super::observe::Observe;
 use crate::reason::Facing;
-use crate::relay::Home;
+use crate::relay::RelayParams;
 use crate::stream::KeyCheck;
 
 /// When a key was looked at last.
@@ -30,16 +30,22 @@ impl Strays {
     }
 
     /// Has a key looked at that nobody here knows.
-    pub(super) fn look(&self, home: &Arc<Home>, observe: &Arc<Observe>, facing: Facing, check: &KeyCheck) {
+    pub(super) fn look(
+        &self,
+        relays: &Arc<RelayParams>,
+        observe: &Arc<Observe>,
+        facing: Facing,
+        check: &KeyCheck,
+    ) {
         let shaped =
             check.key.len() == 64 && check.key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !shaped || !home.keys.facing(facing).is_shared() || !self.is_due(now()) {
+        if !shaped || !relays.keys.facing(facing).is_shared() || !self.is_due(now()) {
             return;
         }
-        let (home, observe, check, asked) = (Arc::clone(home), Arc::clone(observe), check.clone(), now());
+        let (relays, observe, check, asked) = (Arc::clone(relays), Arc::clone(observe), check.clone(), now());
         // Nobody waits for it.
         let _unheard = tokio::task::spawn_blocking(move || {
-            let Some(seconds) = home.keys.facing(facing).astray(&check, asked) else { return };
+            let Some(seconds) = relays.keys.facing(facing).astray(&check, asked) else { return };
             observe.metrics().key_astray(facing);
             let (off, way) = (seconds.unsigned_abs(), if seconds < 0 { "before" } else { "after" });
             tracing::warn!(facing = %facing, seconds,

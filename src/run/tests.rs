@@ -59,7 +59,7 @@ impl Scripted {
     }
 }
 
-impl Outside for Scripted {
+impl Transport for Scripted {
     fn secure_near(&self, _: BoxIo, _: Flow, _: Option<Domain>, _: Option<IpAddr>) -> Handshake {
         Box::pin(async { Err(Failure::from(Reason::TlsFailed)) })
     }
@@ -135,7 +135,7 @@ pub(crate) fn secured(name: &str) -> Secured {
     })
 }
 
-pub(crate) fn home() -> Home {
+pub(crate) fn relays() -> RelayParams {
     let hosted = HostedDomain {
         keys_by: KeysBy::Address(Networks::default()),
         budget: Duration::from_secs(29),
@@ -146,7 +146,7 @@ pub(crate) fn home() -> Home {
         server: 0,
         at: std::sync::Arc::default(),
     };
-    Home {
+    RelayParams {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
         clients: BTreeMap::new(),
         keys: Keyrings { world: Keyring::new(b"world"), inside: Keyring::new(b"inside") },
@@ -162,14 +162,14 @@ pub(crate) fn home() -> Home {
 }
 
 /// Tools around that outside.
-pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
+pub(crate) fn tools(transport: Scripted) -> Arc<Tools> {
     let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
     let registry = Registry::new(policy(), Duration::from_secs(30), 1);
     registry.enter_phase(Phase::Running);
     Arc::new(Tools {
         params: Params::default(),
-        home: Arc::new(home()),
-        outside: Arc::new(outside),
+        relays: Arc::new(relays()),
+        transport: Arc::new(transport),
         registry,
         bounds: Bounds {
             rates: Arc::default(),
@@ -177,7 +177,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
             quarantine: Arc::default(),
             streams: Streams::new(),
             handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
-            strangers: Strangers::new(Room::default(), Arc::default()),
+            unproven: Unproven::new(Room::default(), Arc::default()),
             proven: crate::limit::Proven::new(crate::limit::ProvenParams::default()),
             callbacks: Arc::default(),
             logins: Arc::new(Logins::new(LoginParams::default())),

@@ -138,7 +138,7 @@ async fn in_turn<T>(
     let metrics = tools.observe.metrics();
     let mut place = Verifier::enter(tools, source, about.clone());
     // The rest of his time is too short to ask anybody.
-    let patience = tools.home.timeouts.dialback / 10 * 9;
+    let patience = tools.relays.timeouts.dialback / 10 * 9;
     let settled = async { place.stage.wait_for(|stage| *stage != Stage::Waiting).await.map(|stage| *stage) };
     let asking = matches!(tokio::time::timeout(patience, settled).await, Ok(Ok(Stage::Asking)));
     let waited = now().saturating_duration_since(begun);
@@ -170,13 +170,13 @@ async fn in_turn<T>(
 /// Asks, and leaves the closing of the stream to a task of its own.
 async fn verify(tools: &Arc<Tools>, ask: &VerifyRequest, since: Instant) -> Learnt {
     let entry = tools.registry.enter();
-    let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
-    let made = Relay::verifier(home, policy, ask.facing, ask.check.clone(), since);
+    let (relays, policy) = (Arc::clone(&tools.relays), tools.registry.policy());
+    let made = Relay::verifier(relays, policy, ask.facing, ask.check.clone(), since);
     let meta = Meta { id: entry.0.id(), flow: made.0.flow(), peer: None, local: None };
     let (tell, heard) = oneshot::channel();
     let running = Pump::sent(Arc::clone(tools), made, entry, meta, None).answering(tell).run();
     // The relay keeps its own deadline; this one is for a relay that never ends.
-    let limit = tools.home.timeouts.dialback * 2;
+    let limit = tools.relays.timeouts.dialback * 2;
     let task = Task(tokio::spawn(async move {
         let _left = tokio::time::timeout(limit, running).await;
     }));

@@ -16,9 +16,9 @@ fn asked(relay: RelayId, source: &str, sender: &str, key: &str) -> (VerifyReques
 
 /// A world whose authoritative servers are silent, with these places.
 fn silent(places: TurnParams) -> (Arc<Tools>, Vec<tokio::io::DuplexStream>) {
-    let outside = Scripted::default();
-    let lines = (0..100).map(|_| outside.lay(4096)).collect();
-    let mut tools = tools(outside);
+    let transport = Scripted::default();
+    let lines = (0..100).map(|_| transport.lay(4096)).collect();
+    let mut tools = tools(transport);
     Arc::get_mut(&mut tools).unwrap().params.verifications = places;
     (tools, lines)
 }
@@ -45,7 +45,7 @@ async fn a_question_without_a_place_waits_within_its_own_time() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(tools.peering.verifier.held().turns.waiting(), 1);
     assert_eq!(hears(&mut all[2]).await, KeyAnswer::Trouble(Reason::Overload));
-    assert_eq!(begun.elapsed(), tools.home.timeouts.dialback / 10 * 9);
+    assert_eq!(begun.elapsed(), tools.relays.timeouts.dialback / 10 * 9);
     let shown = tools.observe.metrics().text().unwrap();
     assert!(shown.contains("gatehouse_limited_total{limit=\"verifications\"} 1"));
     let waited =
@@ -58,7 +58,7 @@ async fn a_question_without_a_place_waits_within_its_own_time() {
     assert!(tools.peering.verifier.held().told.is_empty());
 }
 
-// Issue 14, item 1: "with 200 networks attacking at once an honest dialback of any domain stands within 2 s".
+// "with 200 networks attacking at once an honest dialback of any domain stands within 2 s".
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_has_the_place_of_one_who_has_had_his_turn() {
     let (tools, _lines) = silent(TurnParams { places: 8, ..TurnParams::default() });
@@ -119,7 +119,7 @@ async fn a_question_that_nobody_waits_for_any_more_is_given_up() {
     assert_eq!((tools.registry.living(), tools.peering.verifier.held().turns.waiting()), (1, 0));
     drop(others);
     tools.registry.emptied().await;
-    assert!(begun.elapsed() < tools.home.timeouts.dialback, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < tools.relays.timeouts.dialback, "{:?}", begun.elapsed());
     let state = tools.peering.verifier.held();
     assert!(state.told.is_empty());
     assert_eq!((state.turns.held(), state.turns.waiting()), (0, 0));

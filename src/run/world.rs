@@ -19,8 +19,8 @@ use super::progress::{ConnectStep, Progress};
 use super::setups::{SetUp, SetUps};
 use super::ways::{self, WayOut, WaysOut};
 use super::{
-    BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, Outside, RemainingCandidates,
-    STARTTLS_SPACE, Towards, now,
+    BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, RemainingCandidates, STARTTLS_SPACE,
+    Towards, Transport, now,
 };
 use crate::dns::{Resolver, TlsMode};
 use crate::jid::Domain;
@@ -121,7 +121,7 @@ impl World {
     }
 }
 
-impl Outside for World {
+impl Transport for World {
     fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake {
         let inner = Arc::clone(&self.0);
         Box::pin(async move {

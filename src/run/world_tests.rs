@@ -144,7 +144,7 @@ async fn a_server_cannot_send_us_where_the_dns_could_not() {
 }
 
 // DNS-05: "every address of this machine .. on every port, unless a static override says so". Redis on our own machine is
-// what a stranger would have us dial.
+// what an unproven peer would have us dial.
 #[tokio::test]
 async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
     let (here, at) = listener().await;

@@ -143,7 +143,7 @@ pub enum Initiating {
     /// No connection yet.
     Dialling,
     /// The pair stands.
-    Established(Standing),
+    Established(EstablishedState),
     /// The response header is in; features are due.
     Featuring(Featuring),
     /// The pair stands, and stream management is asked for; its answer is due.
@@ -224,7 +224,7 @@ pub struct Awaiting {
 
 /// The pair stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Standing {
+pub struct EstablishedState {
     line: Line,
     /// Whether words of stream management are taken, and the count is kept.
     counts: Counts,
@@ -312,7 +312,9 @@ impl Initiating {
     /// Whether stanzas of the peer are taken here (SM-08, RLY-04).
     pub fn is_bidi(&self) -> bool {
         match self {
-            Self::Established(Standing { line, .. }) | Self::Managing(Managing { line, .. }) => line.bidi,
+            Self::Established(EstablishedState { line, .. }) | Self::Managing(Managing { line, .. }) => {
+                line.bidi
+            }
             _ => false,
         }
     }
@@ -320,7 +322,7 @@ impl Initiating {
     /// How many of them were taken since they are counted.
     pub fn taken(&self) -> Taken {
         match self {
-            Self::Established(Standing { line, .. }) => line.taken,
+            Self::Established(EstablishedState { line, .. }) => line.taken,
             _ => Taken::default(),
         }
     }
@@ -331,7 +333,7 @@ impl Initiating {
             Self::Dialling => false,
             Self::Authenticating(Authenticating { line, .. })
             | Self::Awaiting(Awaiting { line, .. })
-            | Self::Established(Standing { line, .. })
+            | Self::Established(EstablishedState { line, .. })
             | Self::Featuring(Featuring { line, .. })
             | Self::Managing(Managing { line, .. })
             | Self::Opening(Opening { line, .. })
@@ -400,7 +402,7 @@ impl Featuring {
     fn offered(self, terms: &InitiatingParams, keys: &Keyring, offered: Offered, now: Instant) -> Stepped {
         let Self { mut line, id, dialback, .. } = self;
         if !line.secured && (offered.starttls || !terms.clear) {
-            // TLS-08: STARTTLS is tried even where a stranger may have cut it out of the features.
+            // TLS-08: STARTTLS is tried even where somebody on the way may have cut it out of the features.
             let starttls = format!("<starttls xmlns='{}'/>", names::TLS);
             let requesting = Requesting { line, deadline: now + terms.step_time };
             return Ok((Initiating::Requesting(requesting), vec![send(starttls)]));

@@ -167,7 +167,7 @@ const HELLO: u8 = 1;
 mod tests {
     use super::*;
 
-    // What strangers send is read here; whatever it is, it is read to its end and no further.
+    // What unproven peers send is read here; whatever it is, it is read to its end and no further.
     #[test]
     fn what_is_not_whole_is_no_offer() {
         let body = [&[3, 2][..], &[7; 32], &[0, 0, 2, 0xc0, 0x2b, 1, 0]].concat();

@@ -31,7 +31,7 @@ fn lenient() -> std::sync::Arc<gatehouse::policy::Policy> {
 
 /// A stream of `friend.example` that has asked for both ways and has its pair by dialback.
 fn agreed(names: &[&str], policy: std::sync::Arc<gatehouse::policy::Policy>) -> (Stage, FarId) {
-    let mut stage = inbound(home(), policy, "friend.example", names);
+    let mut stage = inbound(relays(), policy, "friend.example", names);
     assert!(stage.said(NEAR).contains(OFFER));
     stage.hears(NEAR, ASK);
     assert_eq!(stage.said(NEAR), "", "nothing is answered");
@@ -87,37 +87,37 @@ fn inwards(stage: &mut Stage) -> Vec<(Pair, String)> {
 // SM-08: after TLS and before any proof; in clear, behind a claim, twice, or where it was not offered it ends the stream.
 #[test]
 fn it_is_negotiated_after_tls_and_before_any_proof() {
-    let mut clear = Stage::new(home(), any(), Flow::S2sIn, None);
+    let mut clear = Stage::new(relays(), any(), Flow::S2sIn, None);
     clear.hears(NEAR, &header("friend.example", "hall.example"));
     assert!(!clear.said(NEAR).contains("bidi"));
     clear.hears(NEAR, ASK);
     assert!(clear.said(NEAR).contains(UNSUPPORTED));
 
-    let mut twice = inbound(home(), any(), "friend.example", &[]);
+    let mut twice = inbound(relays(), any(), "friend.example", &[]);
     twice.hears(NEAR, ASK);
     twice.hears(NEAR, ASK);
     assert!(twice.said(NEAR).contains(UNSUPPORTED));
 
-    let mut late = inbound(home(), any(), "friend.example", &[]);
+    let mut late = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut late, "friend.example", "hall.example");
     late.said(NEAR);
     late.hears(NEAR, ASK);
     assert!(late.said(NEAR).contains(UNSUPPORTED));
 
-    let mut claimed = inbound(home(), any(), "friend.example", &[]);
+    let mut claimed = inbound(relays(), any(), "friend.example", &[]);
     claimed.hears(NEAR, "<db:result from='friend.example' to='hall.example'>key</db:result>");
     claimed.said(NEAR);
     claimed.hears(NEAR, ASK);
     assert!(claimed.said(NEAR).contains(UNSUPPORTED), "a claim that is on its way is one");
 
-    let off = gatehouse::relay::Home { bidi: false, ..home() };
+    let off = gatehouse::relay::RelayParams { bidi: false, ..relays() };
     let mut off = inbound(off, any(), "friend.example", &[]);
     assert!(!off.said(NEAR).contains("bidi"));
     off.hears(NEAR, ASK);
     assert!(off.said(NEAR).contains(UNSUPPORTED));
 
     // A backend is asked for nothing of the kind.
-    let mut inside = Stage::new(home(), any(), Flow::S2sOut, None);
+    let mut inside = Stage::new(relays(), any(), Flow::S2sOut, None);
     inside.hears(NEAR, &header("hall.example", "friend.example"));
     assert!(!inside.said(NEAR).contains("bidi"));
 }
@@ -125,7 +125,7 @@ fn it_is_negotiated_after_tls_and_before_any_proof() {
 // TLS-07: what was asked for before TLS is forgotten with everything else; the restart of EXTERNAL keeps it.
 #[test]
 fn the_restart_of_external_keeps_it_and_no_stanza_goes_before_its_header() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     stage.said(NEAR);
     stage.hears(NEAR, ASK);
     stage.hears(
@@ -164,9 +164,9 @@ fn the_inverse_of_an_admitted_pair_goes_back() {
         stage.has(|e| matches!(e, Effect::Note(Event::Admitted { server: Some(Method::Certificate), .. })))
     );
     assert_eq!(stage.relay.back().pairs()[0].passed(), (2, 2 * reply("1").len() as u64));
-    let portrait = stage.relay.portrait(None);
+    let snapshot = stage.relay.snapshot(None);
     let shown: Vec<_> =
-        portrait.pairs.iter().map(|standing| (standing.pair.to_string(), standing.back)).collect();
+        snapshot.pairs.iter().map(|standing| (standing.pair.to_string(), standing.back)).collect();
     let (there, back) = ("friend.example>hall.example".to_owned(), "hall.example>friend.example".to_owned());
     assert_eq!(shown, [(there, false), (back, true)], "one connection, both pairs");
     // Its end is told once, and what did not go out goes on.
@@ -182,13 +182,13 @@ fn the_inverse_of_an_admitted_pair_goes_back() {
 // Only who asked for it gets anything back, and only once a pair stands.
 #[test]
 fn nothing_goes_back_unasked_or_before_a_pair_stands() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     admit(&mut stage, "friend.example", "hall.example");
     assert_eq!(ways(&mut stage), []);
     stage.step(NEAR, Input::Back(both(), reply("1").into()));
     assert_eq!(went(&mut stage), (vec![], vec![reply("1")]));
 
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     stage.hears(NEAR, ASK);
     stage.step(NEAR, Input::Back(both(), reply("1").into()));
     assert_eq!(went(&mut stage), (vec![], vec![reply("1")]));
@@ -275,7 +275,7 @@ fn answers_on_the_stream_are_still_unasked() {
 #[test]
 fn what_is_too_large_comes_back_alone() {
     let (mut stage, _) = agreed(&["friend.example"], any());
-    let big = "x".repeat(home().limits.proven.element);
+    let big = "x".repeat(relays().limits.proven.element);
     let big =
         format!("<message id='m' from='j@hall.example/h' to='r@friend.example'><body>{big}</body></message>");
     stage.step(NEAR, Input::Back(both(), big.into()));
@@ -316,10 +316,10 @@ fn a_stream_that_is_used_back_is_not_idle() {
     let (mut stage, far) = agreed(&["friend.example"], any());
     stage.step(NEAR, Input::Back(both(), reply("1").into()));
     stage.said(NEAR);
-    stage.wait(home().timeouts.report + Duration::from_secs(1));
+    stage.wait(relays().timeouts.report + Duration::from_secs(1));
     stage.hears(Side::Far(far), "</stream:stream>");
     assert_eq!(stage.said(NEAR), "");
-    assert!(stage.relay.portrait(None).pairs.iter().any(|standing| standing.back));
+    assert!(stage.relay.snapshot(None).pairs.iter().any(|standing| standing.back));
     stage.hears(NEAR, "<message from='r@friend.example/x' to='j@hall.example/h'/>");
     assert_eq!(stage.carried().len(), 1, "what still comes is carried");
 }
@@ -515,9 +515,9 @@ fn what_is_acknowledged_behind_our_closing_tag_counts() {
 // Law `bounded`: there is room for so many that are not acknowledged, and no more is taken meanwhile.
 #[test]
 fn what_goes_back_waits_for_room() {
-    let mut home = home();
-    home.limits.unacked_stanzas = 2;
-    let mut stage = inbound(home, any(), "friend.example", &["friend.example"]);
+    let mut relays = relays();
+    relays.limits.unacked_stanzas = 2;
+    let mut stage = inbound(relays, any(), "friend.example", &["friend.example"]);
     stage.hears(NEAR, ASK);
     admit(&mut stage, "friend.example", "hall.example");
     assert_eq!(stage.relay.room_back(), None);
@@ -540,7 +540,7 @@ fn a_peer_that_acknowledges_nothing_on_its_own_stream_is_gone() {
         }
         back(&mut stage, &["2"]);
         let open = if told { 1 } else { 2 };
-        stage.wait(home().timeouts.acknowledgement + Duration::from_secs(2));
+        stage.wait(relays().timeouts.acknowledgement + Duration::from_secs(2));
         assert!(stage.relay.holds_back());
         assert_eq!(left(&stage).map(|left| (left.sent, left.open)), Some((2, open)));
         // What waits to go out is kept with the rest before the connection is cut, which would give it back besides.
@@ -551,7 +551,7 @@ fn a_peer_that_acknowledges_nothing_on_its_own_stream_is_gone() {
             stage.step(NEAR, Input::GoneOn(1));
             assert_eq!((again(&mut stage), unknown(&stage)), (vec![reply("2")], 0));
         } else {
-            stage.wait(home().timeouts.resume + Duration::from_secs(1));
+            stage.wait(relays().timeouts.resume + Duration::from_secs(1));
             assert_eq!((again(&mut stage).len(), unknown(&stage)), (0, 2));
         }
         assert!(!stage.relay.holds_back());
@@ -562,7 +562,7 @@ fn a_peer_that_acknowledges_nothing_on_its_own_stream_is_gone() {
 #[test]
 fn the_count_of_what_goes_back_goes_on_with_the_session() {
     for both_ways in [true, false] {
-        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
         if both_ways {
             stage.hears(NEAR, ASK);
         }
@@ -596,7 +596,7 @@ fn called(
     policy: std::sync::Arc<gatehouse::policy::Policy>,
     offers: bool,
 ) -> (Stage, FarId, String) {
-    let mut stage = courier(home(), policy, "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), policy, "hall.example", "friend.example", Load::Own);
     let (far, destination) = stage.connects()[0].clone();
     assert!(matches!(destination, Destination::World { .. }));
     stage.connected(far, Some(facts));
@@ -634,7 +634,7 @@ fn what_comes_back_goes_inside() {
     assert_eq!(inwards(&mut stage), [(whom.clone(), ANSWER.to_owned()), (whom.clone(), ANSWER.to_owned())]);
     let came = |e: &Effect| matches!(e, Effect::Note(Event::Admitted { pair, method: Method::Certificate, .. }) if *pair == whom);
     assert_eq!(stage.effects.iter().filter(|e| came(e)).count(), 1);
-    assert!(stage.relay.portrait(None).pairs.iter().any(|standing| standing.back && standing.pair == whom));
+    assert!(stage.relay.snapshot(None).pairs.iter().any(|standing| standing.back && standing.pair == whom));
     stage.hears(Side::Far(far), "</stream:stream>");
     let ended = |e: &Effect| matches!(e, Effect::Note(Event::Ended { record }) if record.pair.as_ref() == Some(&whom) && record.stanzas == 2);
     assert!(stage.has(ended) && stage.relay.back().is_empty());
@@ -662,7 +662,7 @@ fn forged_directions_end_the_leg_and_the_next_goes_one_way() {
     let (mut stage, far, _) = called(secured("", &["friend.example"]), any(), true);
     let waiting = Input::Queue(Load::Own, reply("1").into());
     stage.hears(Side::Far(far), ANSWER);
-    stage.wait(home().timeouts.idle + Duration::from_secs(1));
+    stage.wait(relays().timeouts.idle + Duration::from_secs(1));
     stage.step(NEAR, waiting);
     stage.hears(Side::Far(far), "<message from='x@stranger.example' to='j@hall.example'/>");
     let (next, _) = stage.connects().last().unwrap().clone();
@@ -684,7 +684,7 @@ fn it_is_not_asked_for_where_the_peer_may_not_come_in_by_its_channel() {
     let out = "version: v1\nrules:\n  - { name: r, domains: [friend.example], verdict: allow, direction: outbound }\n";
     let (_, _, said) = called(secured("", &["friend.example"]), policy(Federation::Listed, out), true);
     assert!(!said.contains("bidi"), "{said}");
-    let off = gatehouse::relay::Home { bidi: false, ..home() };
+    let off = gatehouse::relay::RelayParams { bidi: false, ..relays() };
     let mut stage = courier(off, any(), "hall.example", "friend.example", Load::Own);
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, Some(secured("", &["friend.example"])));
@@ -692,8 +692,8 @@ fn it_is_not_asked_for_where_the_peer_may_not_come_in_by_its_channel() {
     stage.said(Side::Far(far));
     stage.hears(Side::Far(far), &features(true));
     assert!(!stage.said(Side::Far(far)).contains("bidi"));
-    // What strangers cause us to call has one way.
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Carried);
+    // What unproven peers cause us to call has one way.
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Carried);
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, Some(secured("", &["friend.example"])));
     stage.hears(Side::Far(far), &answer("one", true));
@@ -788,7 +788,7 @@ fn a_broken_claim_on_a_stream_of_ours_is_told_what_is_wrong() {
 // Before the pair stands nobody may send anything, asked or not.
 #[test]
 fn a_stanza_before_the_proof_ends_the_attempt() {
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, Some(secured("", &["friend.example"])));
     stage.hears(Side::Far(far), &answer("one", true));
@@ -833,7 +833,7 @@ fn what_comes_back_too_fast_comes_back_to_its_sender() {
 fn a_refused_stanza_is_refused_alone() {
     let (mut stage, far, _) = called(secured("", &["friend.example"]), any(), true);
     stage.hears(Side::Far(far), ANSWER);
-    let big = "x".repeat(home().limits.proven.element + 1);
+    let big = "x".repeat(relays().limits.proven.element + 1);
     let big = format!(
         "<message id='b' from='r@friend.example/x' to='j@hall.example/h'><body>{big}</body></message>"
     );
@@ -855,7 +855,7 @@ fn what_comes_back_is_counted_and_the_count_outlives_the_stream() {
         stage.hears(Side::Far(far), ASKED);
         attribute(&stage.said(Side::Far(far)), "h")
     };
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, Some(secured("", &["friend.example"])));
     stage.hears(Side::Far(far), &answer("one", true));

@@ -69,11 +69,11 @@ fn bound_features() -> String {
 
 /// A client that has heard these features of its server.
 fn offered(features: &str) -> Stage {
-    offered_at(home(), features)
+    offered_at(relays(), features)
 }
 
-fn offered_at(home: gatehouse::relay::Home, features: &str) -> Stage {
-    let mut stage = Stage::new(home, any(), Flow::C2s, Some(secured("hall.example", &[])));
+fn offered_at(relays: gatehouse::relay::RelayParams, features: &str) -> Stage {
+    let mut stage = Stage::new(relays, any(), Flow::C2s, Some(secured("hall.example", &[])));
     stage.hears(NEAR, &hello());
     stage.connected(FarId(1), None);
     stage.said(FAR);
@@ -84,7 +84,7 @@ fn offered_at(home: gatehouse::relay::Home, features: &str) -> Stage {
 fn attempts(stage: &mut Stage) -> Vec<LoginAttempt> {
     let mut all = Vec::new();
     stage.effects.retain(|effect| match effect {
-        Effect::Try(attempt) => {
+        Effect::MayLogin(attempt) => {
             all.push(attempt.clone());
             false
         }
@@ -181,7 +181,7 @@ fn told(stage: &Stage) -> Vec<Reason> {
 
 fn misfits(stage: &Stage) -> Vec<Reason> {
     let reason = |event: &&Event| match event {
-        Event::Misfit { reason, .. } => Some(*reason),
+        Event::BackendMisconfigured { reason, .. } => Some(*reason),
         _ => None,
     };
     stage.notes().iter().filter_map(reason).collect()

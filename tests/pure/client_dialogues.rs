@@ -25,7 +25,7 @@ fn offered(features: &str) -> String {
 /// A client so far, whose server has said what it says until then.
 fn stage(at: At) -> Stage {
     let hello = open(" to='hall.example' version='1.0'");
-    let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+    let mut stage = Stage::new(relays(), any(), Flow::C2s, None);
     stage.hears(NEAR, &hello);
     if at != At::Clear {
         stage.hears(NEAR, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");

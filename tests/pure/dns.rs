@@ -423,9 +423,9 @@ async fn a_lookup_that_waited_is_no_failure_of_its_domain() {
     }
 }
 
-// LIM-06: "what strangers cause feeds nothing that our own traffic reads": not even what was found to fail.
+// LIM-06: "what unproven peers cause feeds nothing that our own traffic reads": not even what was found to fail.
 #[tokio::test]
-async fn what_strangers_could_not_find_is_looked_up_anew_for_our_own_users() {
+async fn what_unproven_peers_could_not_find_is_looked_up_anew_for_our_own_users() {
     let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let truth = zone(vec![host("bank.example.", "127.0.0.1")]);
     let told = Arc::clone(&down);
@@ -546,7 +546,7 @@ async fn a_silent_server_costs_its_deadline_and_no_more() {
     assert_eq!(found().await, ["slow.example", "quick.example"]);
 }
 
-// LIM-06: what strangers ask for waits for its own share; who has something to say to somebody does not wait behind it.
+// LIM-06: what unproven peers ask for waits for its own share; who has something to say to somebody does not wait behind it.
 #[tokio::test]
 async fn a_flood_of_claims_leaves_room_for_our_own_lookups() {
     let truth = zone(vec![host("a.example.", "127.0.0.1"), host("b.example.", "127.0.0.1")]);
@@ -581,9 +581,9 @@ async fn a_flood_of_claims_leaves_room_for_our_own_lookups() {
         async move { resolver.targets_within(&domain("b.example"), Share::Claims).await }
     });
     assert!(resolver.targets(&domain("a.example")).await.is_ok());
-    // And whoever wants what a stranger waits for need not wait with it.
+    // And whoever wants what an unproven peer waits for need not wait with it.
     assert!(resolver.targets_within(&domain("b.example"), Share::Carried).await.is_ok());
-    assert_eq!(begun(), most, "no more are looked up for strangers at one time");
+    assert_eq!(begun(), most, "no more are looked up for unproven peers at one time");
     flood.abort_all();
     assert!(late.await.unwrap().is_ok(), "what is given up makes room");
 }
@@ -753,8 +753,8 @@ async fn steering_leads_backends_to_the_inside_listener() {
         assert_eq!(targets[0].mode, TlsMode::Starttls);
         assert_eq!(targets[0].addresses, ["127.0.0.9:5299".parse().unwrap()]);
     }
-    let home = backend.targets(&domain("hall.example")).await.unwrap();
-    assert_eq!(home[0].addresses, ["127.0.0.5:5269".parse().unwrap()]);
+    let relays = backend.targets(&domain("hall.example")).await.unwrap();
+    assert_eq!(relays[0].addresses, ["127.0.0.5:5269".parse().unwrap()]);
     assert_eq!(backend.targets(&domain("closed.example")).await, Err(DnsFault::Failed));
     for never in ["nowhere.example", "deep.nowhere.example"] {
         assert_eq!(backend.targets(&domain(never)).await, Err(DnsFault::NoDomain), "{never}");

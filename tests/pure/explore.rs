@@ -258,13 +258,13 @@ fn relay_graph() -> &'static Walked {
             [(Flow::S2sIn, None), (Flow::S2sIn, Some(facts()[0].clone())), (Flow::S2sOut, None)]
         {
             let arrival = Arrival { flow, address: [192, 0, 2, 7].into(), secured: direct, seed: [3; 32] };
-            starts.push(Relay::new(std::sync::Arc::new(home()), listed.clone(), arrival, now));
+            starts.push(Relay::new(std::sync::Arc::new(relays()), listed.clone(), arrival, now));
         }
         // Far from the start, so that what follows an admitted pair is walked as well.
-        let mut inside = inbound(home(), listed.clone(), "friend.example", &[]);
+        let mut inside = inbound(relays(), listed.clone(), "friend.example", &[]);
         admit(&mut inside, "friend.example", "hall.example");
         starts.push(inside.relay);
-        let mut outside = Stage::new(home(), listed.clone(), Flow::S2sOut, None);
+        let mut outside = Stage::new(relays(), listed.clone(), Flow::S2sOut, None);
         outside.hears(NEAR, &answer("", false));
         outside.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k1</db:result>");
         starts.push(outside.relay);
@@ -273,7 +273,7 @@ fn relay_graph() -> &'static Walked {
             ("hall.example", "friend.example", Load::Carried),
             ("friend.example", "hall.example", Load::Report),
         ] {
-            let mut made = courier(home(), listed.clone(), sender, target, load);
+            let mut made = courier(relays(), listed.clone(), sender, target, load);
             let error = if load == Load::Report { " type='error'" } else { "" };
             let stanza = format!("<message from='a@{sender}' to='b@{target}'{error}/>");
             made.step(NEAR, Input::Queue(load, stanza.clone().into()));

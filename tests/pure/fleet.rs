@@ -15,7 +15,7 @@ use crate::dice::Dice;
 use crate::stage::*;
 use gatehouse::policy::Policy;
 use gatehouse::reason::{Facing, Flow};
-use gatehouse::relay::{Effect, Home, Input, Load, Relay, Side, Timeouts};
+use gatehouse::relay::{Effect, Input, Load, Relay, RelayParams, Side, Timeouts};
 use gatehouse::stream::{Clock, KeyAnswer, Keyring, Keyrings, Pair, Secured};
 
 /// What a connection is: the node that it stands at, and the relay.
@@ -33,7 +33,7 @@ struct Remote {
 
 struct Fleet {
     /// What each node's relays share; its clock is off by some seconds.
-    nodes: Vec<(Arc<Home>, bool)>,
+    nodes: Vec<(Arc<RelayParams>, bool)>,
     policy: Arc<Policy>,
     remotes: Vec<Remote>,
     clients: Vec<Stands>,
@@ -194,8 +194,8 @@ impl Fleet {
     /// The same until the remote server has the key: id of the stream, and key.
     fn half_out(&mut self, node: usize, name: &str) -> (Stage, String, String) {
         let pair = pair("hall.example", name);
-        let (home, policy) = (self.nodes[node].0.clone(), self.policy.clone());
-        let made = Relay::courier(home, policy, pair, (Load::Own, None), self.now);
+        let (relays, policy) = (self.nodes[node].0.clone(), self.policy.clone());
+        let made = Relay::courier(relays, policy, pair, (Load::Own, None), self.now);
         let mut stage = Stage::of(made);
         stage.now = self.now;
         stage.step(NEAR, Input::Queue(Load::Own, outward(name).into()));
@@ -333,11 +333,11 @@ struct Moved {
 }
 
 /// What the relays of a node share: secrets that all nodes have, and this clock.
-fn home_at(clock: Clock) -> Home {
+fn home_at(clock: Clock) -> RelayParams {
     let ring = |facing, secret: &'static [u8]| Keyring::shared(facing, clock, [(secret, None)]);
-    Home {
+    RelayParams {
         keys: Keyrings { world: ring(Facing::Public, WORLD), inside: ring(Facing::Backend, INSIDE) },
-        ..home()
+        ..relays()
     }
 }
 
@@ -482,7 +482,7 @@ fn no_relay_vouches_for_a_key_that_is_old_or_of_another_place() {
     // While versions are mixed: a node of before there were epochs, with the same secrets, vouches for what it remembers and is
     // vouched for by nobody else.
     let keys = Keyrings { world: Keyring::new(WORLD), inside: Keyring::new(INSIDE) };
-    fleet.nodes[2].0 = Arc::new(Home { keys, ..home() });
+    fleet.nodes[2].0 = Arc::new(RelayParams { keys, ..relays() });
     let (_, id, key) = fleet.half_out(2, &name);
     assert!(!fleet.vouches(1, Facing::Public, (hall, &name), &id, &key));
     let (_, id, key) = fleet.half_out(1, &name);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::stage::{NEAR, Stage, admit, answer, any, courier, header, home, inbound, pair, secured, stand};
+use crate::stage::{NEAR, Stage, admit, answer, any, courier, header, inbound, pair, relays, secured, stand};
 use gatehouse::reason::{Facing, Reason};
 use gatehouse::relay::{Load, Relay, Side};
 use gatehouse::stream::KeyCheck;
@@ -24,7 +24,7 @@ const WORDS: [(&str, &str); 8] = [
 #[test]
 fn a_word_that_only_a_server_at_home_says_does_not_come_in() {
     for to in ["b@hall.example", "hall.example"] {
-        let mut stage = inbound(home(), any(), "friend.example", &[]);
+        let mut stage = inbound(relays(), any(), "friend.example", &[]);
         admit(&mut stage, "friend.example", "hall.example");
         let address = format!("from='a@friend.example/1' to='{to}' id='w'");
         for (name, namespace) in WORDS {
@@ -62,7 +62,7 @@ fn a_word_that_only_a_server_at_home_says_does_not_come_in() {
 // RLY-15: lists of a user's own are changed by himself alone; asking for them is the server's to answer.
 #[test]
 fn nobody_outside_sets_a_list_of_a_user() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     let lists =
         [("query", "jabber:iq:roster"), ("query", "jabber:iq:privacy"), ("block", "urn:xmpp:blocking")];
@@ -84,7 +84,7 @@ fn nobody_outside_sets_a_list_of_a_user() {
 // RLY-13, and the same in the form that XEP-0203 replaced (XEP-0091): a delay of ours is not for others to write.
 #[test]
 fn a_delay_in_our_name_is_cut_in_the_old_form_too() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     let address = "from='a@friend.example/1' to='b@hall.example'";
     let delay = |from: &str| format!("<x xmlns='jabber:x:delay' from='{from}' stamp='20020910T23:41:07'/>");
@@ -105,7 +105,7 @@ fn a_delay_in_our_name_is_cut_in_the_old_form_too() {
 // again stands once.
 #[test]
 fn each_of_many_pairs_on_a_stream_finds_its_own_way() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     let name = |n: usize| format!("d{}.friend.example", n * 7 % 40);
     let mut ways = std::collections::BTreeMap::new();
     for n in 0..40 {
@@ -146,7 +146,7 @@ fn a_header_after_external_keeps_its_names() {
         ("not a domain", "hall.example"),
         ("", "hall.example"),
     ] {
-        let mut stage = inbound(home(), any(), "friend.example", &["friend.example", "cousin.example"]);
+        let mut stage = inbound(relays(), any(), "friend.example", &["friend.example", "cousin.example"]);
         stage.hears(NEAR, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
         let (far, _) = stage.connects()[0].clone();
         stand(&mut stage, far, "friend.example", "hall.example");
@@ -165,7 +165,7 @@ fn a_stream_id_is_as_long_as_a_question_about_it_may_be() {
     // Outbound: the backend's users wait.
     for modern in [true, false] {
         let judged = ids.each_ref().map(|id| {
-            let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+            let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
             let (far, _) = stage.connects()[0].clone();
             stage.connected(far, Some(secured("", &["friend.example"])));
             stage.said(Side::Far(far));
@@ -177,7 +177,7 @@ fn a_stream_id_is_as_long_as_a_question_about_it_may_be() {
     }
     // To a backend, for a pair of a peer.
     let judged = ids.each_ref().map(|id| {
-        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
         stage.hears(NEAR, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
         let (far, _) = stage.connects()[0].clone();
         stage.connected(far, None);
@@ -190,8 +190,8 @@ fn a_stream_id_is_as_long_as_a_question_about_it_may_be() {
     let judged = ids.each_ref().map(|id| {
         let pair = pair("friend.example", "hall.example");
         let check = KeyCheck { pair, stream: "gw-1".into(), key: "abc".into() };
-        let home = std::sync::Arc::new(home());
-        let mut stage = Stage::of(Relay::verifier(home, any(), Facing::Public, check, Instant::now()));
+        let relays = std::sync::Arc::new(relays());
+        let mut stage = Stage::of(Relay::verifier(relays, any(), Facing::Public, check, Instant::now()));
         let (far, _) = stage.connects()[0].clone();
         stage.connected(far, Some(secured("", &["friend.example"])));
         stage.said(Side::Far(far));

@@ -37,7 +37,7 @@ fn begun_and_ended(stage: &Stage) -> (usize, usize) {
 #[test]
 fn a_pair_that_was_taken_back_stays_so_when_its_far_leg_ends() {
     for end in ["</stream:stream>", ""] {
-        let mut stage = inbound(home(), any(), "friend.example", &[]);
+        let mut stage = inbound(relays(), any(), "friend.example", &[]);
         let one = admit(&mut stage, "friend.example", "hall.example");
         admit(&mut stage, "rooms.friend.example", "hall.example");
         stage.step(NEAR, Input::Policy(denying("friend.example")));
@@ -66,7 +66,7 @@ fn a_pair_that_was_taken_back_stays_so_when_its_far_leg_ends() {
 // The rule's number of streams is a matter of one pair; the others on the stream go on.
 #[test]
 fn a_far_leg_beyond_a_quota_ends_alone() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     let two = admit(&mut stage, "rooms.friend.example", "hall.example");
     stage.said(NEAR);
@@ -78,7 +78,7 @@ fn a_far_leg_beyond_a_quota_ends_alone() {
     stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
     assert_eq!(stage.passed().len(), 1);
     // Alone on its stream, the stream ends with it.
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     let far = admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     stage.step(Side::Far(far), Input::Close(Reason::TooManyStreams));
@@ -88,7 +88,7 @@ fn a_far_leg_beyond_a_quota_ends_alone() {
 // DB-66: what one remote server says before it is proven, however much, ends its own leg.
 #[test]
 fn a_talkative_remote_server_ends_no_other_pair() {
-    let mut stage = courier(home(), any(), "hall.example", "mallory.example", Load::Own);
+    let mut stage = courier(relays(), any(), "hall.example", "mallory.example", Load::Own);
     let stanza = "<message from='b@hall.example' to='a@mallory.example' id='1'/>";
     stage.step(NEAR, Input::Queue(Load::Own, Bytes::from_static(stanza.as_bytes())));
     let (mallory, _) = stage.connects()[0].clone();
@@ -103,7 +103,7 @@ fn a_talkative_remote_server_ends_no_other_pair() {
 // BE-11, CLS-02: what was accepted is retried or bounced, also when the connection breaks after we have closed.
 #[test]
 fn what_a_closed_leg_could_not_send_is_carried() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     let far = admit(&mut stage, "friend.example", "hall.example");
     stage.hears(NEAR, "</stream:stream>");
     stage.wait(Duration::from_secs(6));
@@ -120,7 +120,7 @@ fn what_a_closed_leg_could_not_send_is_carried() {
 fn what_a_courier_could_not_send_after_its_end_goes_back() {
     let pair = Pair { sender: domain("friend.example"), target: domain("hall.example") };
     let now = std::time::Instant::now();
-    let made = Relay::courier(std::sync::Arc::new(home()), any(), pair, (Load::Carried, None), now);
+    let made = Relay::courier(std::sync::Arc::new(relays()), any(), pair, (Load::Carried, None), now);
     let mut stage = Stage::of(made);
     let far = stage.connects()[0].0;
     let stanza = "<message from='a@friend.example' to='b@hall.example'/>";
@@ -137,7 +137,7 @@ fn what_a_courier_could_not_send_after_its_end_goes_back() {
 // DB-25: an answer about a stream that was restarted finds nothing, and harms nobody.
 #[test]
 fn a_ruling_that_comes_between_two_streams_ends_neither() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     stage.hears(NEAR, "<db:result from='rooms.friend.example' to='hall.example'>k</db:result>");
     let Some(Effect::Verify(claim, _)) =
         stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
@@ -160,7 +160,7 @@ fn a_ruling_that_comes_between_two_streams_ends_neither() {
 #[test]
 fn external_after_dialback_opens_no_second_leg() {
     // The certificate speaks for the header's `from`; the first claim comes by dialback all the same.
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     let far = admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     stage.hears(NEAR, EXTERNAL);
@@ -177,7 +177,7 @@ fn external_after_dialback_opens_no_second_leg() {
 // TLS-07: "everything learned from the peer before TLS (`from`, pairs, ..) MUST be discarded on success".
 #[test]
 fn a_pair_proven_in_clear_is_nothing_after_tls() {
-    let mut stage = Stage::new(home(), clear(), Flow::S2sIn, None);
+    let mut stage = Stage::new(relays(), clear(), Flow::S2sIn, None);
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     let far = admit(&mut stage, "friend.example", "hall.example");
     stage.hears(NEAR, "<db:result from='friend.example' to='annex.example'>k</db:result>");
@@ -208,7 +208,7 @@ fn nothing_is_negotiated_behind_our_closing_tag() {
         "<db:verify from='friend.example' to='hall.example' id='x'>k</db:verify>",
         EXTERNAL,
     ] {
-        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
         stage.step(NEAR, Input::Drain);
         stage.effects.clear();
         stage.hears(NEAR, words);
@@ -217,7 +217,7 @@ fn nothing_is_negotiated_behind_our_closing_tag() {
         stage.hears(NEAR, "</stream:stream>");
         assert!(stage.has(|e| matches!(e, Effect::Finish(Side::Near))), "{words}");
     }
-    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    let mut stage = Stage::new(relays(), any(), Flow::S2sIn, None);
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     stage.step(NEAR, Input::Drain);
     stage.effects.clear();
@@ -228,7 +228,7 @@ fn nothing_is_negotiated_behind_our_closing_tag() {
 // A leg that we are closing is not opened again because its server chose that moment to refuse EXTERNAL.
 #[test]
 fn a_leg_that_is_closing_is_not_tried_again() {
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Carried);
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Carried);
     let far = stage.connects()[0].0;
     stage.connected(far, Some(secured("friend.example", &["friend.example"])));
     stage.hears(Side::Far(far), &answer("r-1", true));
@@ -247,7 +247,7 @@ fn a_leg_that_is_closing_is_not_tried_again() {
 // One answer, one far leg: a second word about the same claim changes nothing (DB-08).
 #[test]
 fn a_claim_is_answered_once() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
     let Some(Effect::Verify(claim, _)) =
         stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
@@ -266,9 +266,9 @@ fn a_claim_is_answered_once() {
 // STR-07: who names nobody may ask about keys, and cannot be proven for the default domain.
 #[test]
 fn external_is_not_offered_to_whom_names_nobody() {
-    let mut home = home();
-    home.default_domain = Some(domain("hall.example"));
-    let mut stage = Stage::new(home, any(), Flow::S2sIn, Some(secured("", &["friend.example"])));
+    let mut relays = relays();
+    relays.default_domain = Some(domain("hall.example"));
+    let mut stage = Stage::new(relays, any(), Flow::S2sIn, Some(secured("", &["friend.example"])));
     stage.hears(NEAR, &header("friend.example", ""));
     let said = stage.said(NEAR);
     assert!(said.contains("<dialback ") && !said.contains("EXTERNAL"), "{said}");
@@ -280,7 +280,7 @@ fn external_is_not_offered_to_whom_names_nobody() {
 fn the_certificate_shown_decides_and_not_the_name_asked_for() {
     let mut facts = secured("hall.example", &[]);
     facts.sni = Some("xmpp1.hosting.example".into());
-    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    let mut stage = Stage::new(relays(), any(), Flow::S2sIn, None);
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     stage.hears(NEAR, STARTTLS);
     stage.step(NEAR, Input::Secured(facts.clone()));
@@ -289,7 +289,7 @@ fn the_certificate_shown_decides_and_not_the_name_asked_for() {
     let said = stage.said(NEAR);
     assert!(said.contains("<dialback ") && !said.contains("host-unknown"), "{said}");
     facts.sni = None;
-    let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(facts));
+    let mut stage = Stage::new(relays(), any(), Flow::S2sIn, Some(facts));
     stage.hears(NEAR, &header("friend.example", "annex.example"));
     assert!(stage.said(NEAR).contains("<host-unknown "));
 }
@@ -304,8 +304,8 @@ fn what_comes_to_a_courier_that_is_closing_goes_over_another_stream() {
     );
     for answered in [true, false] {
         let now = std::time::Instant::now();
-        let home = std::sync::Arc::new(home());
-        let made = Relay::courier(home, any(), pair.clone(), (Load::Carried, None), now);
+        let relays = std::sync::Arc::new(relays());
+        let made = Relay::courier(relays, any(), pair.clone(), (Load::Carried, None), now);
         let mut stage = Stage::of(made);
         let far = stage.connects()[0].0;
         stage.step(NEAR, Input::Queue(Load::Carried, Bytes::from_static(one.as_bytes())));
@@ -332,7 +332,7 @@ fn a_certificate_that_expires_ends_what_it_proved() {
     let mut facts = secured("hall.example", &["friend.example"]);
     let life = Duration::from_secs(600);
     facts.certificate.as_mut().unwrap().expires = Some(std::time::Instant::now() + life);
-    let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(facts));
+    let mut stage = Stage::new(relays(), any(), Flow::S2sIn, Some(facts));
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
@@ -349,7 +349,7 @@ fn a_certificate_that_expires_ends_what_it_proved() {
 // SM-07: compression is never offered; who asks is refused, and the stream goes on.
 #[test]
 fn compression_is_refused_and_harms_nothing() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     stage.hears(
@@ -374,7 +374,7 @@ fn one_budget_of_time_runs_from_accept_whatever_comes() {
             seed: [7; 32],
         };
         // It was accepted 50 seconds ago; the PROXY header and the handshake took so long.
-        let relay = Relay::new(std::sync::Arc::new(home()), any(), arrival, now);
+        let relay = Relay::new(std::sync::Arc::new(relays()), any(), arrival, now);
         let mut stage = Stage::of((relay.since(now - Duration::from_secs(50)), Vec::new()));
         if flow == Flow::S2sIn {
             stage.hears(NEAR, &header("friend.example", "hall.example"));
@@ -396,7 +396,7 @@ fn one_budget_of_time_runs_from_accept_whatever_comes() {
 // CLS-04: "Merely idle: clean close after T-idle-s2s". White space says that somebody is there, and not that anybody speaks.
 #[test]
 fn white_space_does_not_keep_an_idle_stream_open() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     let idle = Timeouts::default().idle;
     stage.wait(idle - Duration::from_secs(60));
@@ -416,11 +416,11 @@ fn white_space_does_not_keep_an_idle_stream_open() {
 #[test]
 fn the_smaller_limit_is_kept_and_told_and_behind_external_what_the_stream_survives() {
     for theirs in [20_000, 1_000_000] {
-        let mut home = home();
-        home.hosted.get_mut(&domain("hall.example")).unwrap().max_octets = Some(theirs);
+        let mut relays = relays();
+        relays.hosted.get_mut(&domain("hall.example")).unwrap().max_octets = Some(theirs);
         let told = |octets: usize| format!("<max-bytes>{octets}</max-bytes>");
-        let (least, survived) = (home.limits.proven.element.min(theirs), home.limits.proven.skip);
-        let mut proven = inbound(home.clone(), any(), "friend.example", &["friend.example"]);
+        let (least, survived) = (relays.limits.proven.element.min(theirs), relays.limits.proven.skip);
+        let mut proven = inbound(relays.clone(), any(), "friend.example", &["friend.example"]);
         assert!(proven.said(NEAR).contains(&told(least)));
         proven.hears(NEAR, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
         let far = proven.connects()[0].0;
@@ -429,7 +429,7 @@ fn the_smaller_limit_is_kept_and_told_and_behind_external_what_the_stream_surviv
         proven.hears(NEAR, &header("friend.example", "hall.example"));
         let features = proven.said(NEAR);
         assert!(features.contains(&told(survived)), "{features}");
-        let mut stage = inbound(home, any(), "friend.example", &[]);
+        let mut stage = inbound(relays, any(), "friend.example", &[]);
         let features = stage.said(NEAR);
         assert!(features.contains(&told(least)), "{features}");
         let far = admit(&mut stage, "friend.example", "hall.example");
@@ -459,9 +459,9 @@ fn the_smaller_limit_is_kept_and_told_and_behind_external_what_the_stream_surviv
 #[test]
 fn a_stanza_that_grew_in_canonical_form_comes_back_too() {
     // XML-18: its server takes more than others may send, so it is let through.
-    let mut home = home();
-    home.hosted.values_mut().for_each(|hosted| hosted.max_octets = Some(1 << 20));
-    let mut stage = inbound(home, any(), "friend.example", &[]);
+    let mut relays = relays();
+    relays.hosted.values_mut().for_each(|hosted| hosted.max_octets = Some(1 << 20));
+    let mut stage = inbound(relays, any(), "friend.example", &[]);
     let far = admit(&mut stage, "friend.example", "hall.example");
     let body = "&".repeat(100_000);
     stage.hears(NEAR, &format!("<message id='1' from='a@friend.example' to='b@hall.example'><body><![CDATA[{body}]]></body></message>"));
@@ -475,7 +475,7 @@ fn a_stanza_that_grew_in_canonical_form_comes_back_too() {
 // POL-07: a courier that has been speaking stops like everybody else.
 #[test]
 fn a_courier_is_judged_again() {
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
     let far = stage.connects()[0].0;
     stage.connected(far, Some(secured("", &["friend.example"])));
     let side = Side::Far(far);
@@ -499,7 +499,7 @@ fn a_courier_is_judged_again() {
 #[test]
 fn a_courier_brings_nothing_in_of_a_server_that_is_shut_out() {
     for stands in [true, false] {
-        let mut stage = courier(home(), any(), "friend.example", "hall.example", Load::Admitted);
+        let mut stage = courier(relays(), any(), "friend.example", "hall.example", Load::Admitted);
         let far = stage.connects()[0].0;
         let side = Side::Far(far);
         let stanza = "<message id='1' from='a@friend.example' to='b@hall.example'/>";
@@ -532,7 +532,7 @@ fn a_courier_in_clear_heeds_the_address() {
                 - { name: not-there, domains: [im.friend.example], networks: [192.0.2.9], verdict: deny }\n";
     for (text, passes) in [(text.to_owned(), 0), (text.replace("192.0.2.9", "192.0.2.99"), 1)] {
         let mut stage =
-            courier(home(), policy(Federation::Any, &text), "hall.example", "im.friend.example", Load::Own);
+            courier(relays(), policy(Federation::Any, &text), "hall.example", "im.friend.example", Load::Own);
         let far = stage.connects()[0].0;
         let stanza = "<message from='b@hall.example' to='a@im.friend.example'/>";
         stage.step(NEAR, Input::Queue(Load::Own, Bytes::from_static(stanza.as_bytes())));
@@ -557,9 +557,9 @@ fn an_authority_is_asked_within_the_networks_of_its_rule() {
             stream: "gw-1".into(),
             key: "abc".into(),
         };
-        let (home, facing) = (std::sync::Arc::new(home()), gatehouse::reason::Facing::Public);
+        let (relays, facing) = (std::sync::Arc::new(relays()), gatehouse::reason::Facing::Public);
         let policy = policy(Federation::Listed, &text);
-        let mut stage = Stage::of(Relay::verifier(home, policy, facing, check, std::time::Instant::now()));
+        let mut stage = Stage::of(Relay::verifier(relays, policy, facing, check, std::time::Instant::now()));
         let (far, _) = stage.connects()[0].clone();
         stage.connected(far, Some(untrusted("", "friend.example")));
         assert_eq!(stage.said(Side::Far(far)).contains("<stream:stream "), asked, "{network}");
@@ -581,7 +581,7 @@ fn who_is_refused_again_and_again_is_shown_out() {
         }
         stage.hears(NEAR, denied);
     };
-    let mut stage = inbound(home(), any(), "friend.example", &names);
+    let mut stage = inbound(relays(), any(), "friend.example", &names);
     admit(&mut stage, "friend.example", "hall.example");
     for _ in 0..1000 {
         refuse(&mut stage);
@@ -590,13 +590,13 @@ fn who_is_refused_again_and_again_is_shown_out() {
     assert!(stage.reasons().len() < 110, "{}", stage.reasons().len());
     assert!(stage.said(NEAR).contains("<policy-violation "));
     // One that is refused now and then is not, nor one that brings more pairs at once than there is room for.
-    let mut stage = inbound(home(), any(), "friend.example", &names);
+    let mut stage = inbound(relays(), any(), "friend.example", &names);
     admit(&mut stage, "friend.example", "hall.example");
     for _ in 0..500 {
         refuse(&mut stage);
         stage.wait(Duration::from_secs(2));
     }
-    let mut crowded = home();
+    let mut crowded = relays();
     crowded.limits.pairs = 1;
     let mut full = inbound(crowded, any(), "friend.example", &names);
     admit(&mut full, "friend.example", "hall.example");
@@ -608,7 +608,7 @@ fn who_is_refused_again_and_again_is_shown_out() {
         assert_eq!(stage.passed().len(), 1);
     }
     // A backend may ask for as many as its users name.
-    let mut stage = Stage::new(home(), denying("evil.example"), Flow::S2sOut, None);
+    let mut stage = Stage::new(relays(), denying("evil.example"), Flow::S2sOut, None);
     stage.hears(NEAR, &header("hall.example", "evil.example"));
     for _ in 0..1000 {
         stage.hears(NEAR, "<db:result from='hall.example' to='evil.example'>k</db:result>");
@@ -619,7 +619,7 @@ fn who_is_refused_again_and_again_is_shown_out() {
 // DB-43: what is dropped above the limit is told once.
 #[test]
 fn questions_above_the_limit_are_told_once() {
-    let mut few = home();
+    let mut few = relays();
     few.limits.questions = 3;
     let mut stage = inbound(few, any(), "friend.example", &[]);
     stage.said(NEAR);
@@ -647,7 +647,7 @@ fn a_ban_finds_who_has_no_pair_yet() {
     };
     for flow in [Flow::S2sIn, Flow::C2s] {
         for (network, banned) in [("192.0.2.0/24", true), ("198.51.100.0/24", false)] {
-            let mut stage = Stage::new(home(), any(), flow, Some(secured("hall.example", &[])));
+            let mut stage = Stage::new(relays(), any(), flow, Some(secured("hall.example", &[])));
             stage.step(NEAR, ban(network));
             assert_eq!(stage.said(NEAR).contains("<policy-violation "), banned, "{flow} {network}");
         }
@@ -658,7 +658,7 @@ fn a_ban_finds_who_has_no_pair_yet() {
 #[test]
 fn a_claim_whose_certificate_was_revoked_opens_nothing() {
     for revoked in [true, false] {
-        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
         stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
         let far = stage.connects()[0].0;
         stage.connected(far, None);

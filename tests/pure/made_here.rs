@@ -5,7 +5,7 @@ use crate::stage::*;
 use gatehouse::jid::Domain;
 use gatehouse::policy::Networks;
 use gatehouse::reason::{Flow, Reason};
-use gatehouse::relay::{Destination, Effect, FarId, Home, Input, KeysBy, Load, Side};
+use gatehouse::relay::{Destination, Effect, FarId, Input, KeysBy, Load, RelayParams, Side};
 
 /// Kinds and types, and whether an error may be about such a one.
 const KINDS: [(&str, &str, bool); 19] = [
@@ -84,7 +84,7 @@ fn errors_about_what_comes_in_go_out_in_our_names_to_whoever_sent_it() {
         for from in ADDRESSES {
             for to in ADDRESSES {
                 for inner in inners() {
-                    let mut stage = inbound(home(), any(), "friend.example", &[]);
+                    let mut stage = inbound(relays(), any(), "friend.example", &[]);
                     let far = admit(&mut stage, "friend.example", "hall.example");
                     stage.effects.clear();
                     let said = stanza((kind, type_), (from, to), &inner);
@@ -114,7 +114,7 @@ fn errors_about_what_comes_in_go_out_in_our_names_to_whoever_sent_it() {
                             "{said}"
                         );
                         assert!(
-                            home().hosts(&pair.sender) && error.contains(" type='error' "),
+                            relays().hosts(&pair.sender) && error.contains(" type='error' "),
                             "{said}: {error}"
                         );
                     }
@@ -133,7 +133,7 @@ fn errors_about_what_goes_out_go_back_to_the_server_behind_alone() {
         for from in ADDRESSES {
             for to in ADDRESSES {
                 for inner in inners() {
-                    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+                    let mut stage = Stage::new(relays(), any(), Flow::S2sOut, None);
                     stage.hears(NEAR, &header("hall.example", "friend.example"));
                     stage.effects.clear();
                     let said = stanza((kind, type_), (from, to), &inner);
@@ -142,7 +142,7 @@ fn errors_about_what_goes_out_go_back_to_the_server_behind_alone() {
                     assert!(all.len() <= usize::from(may), "{said}: {all:?}");
                     for (_, via, error) in all {
                         answered += 1;
-                        assert!(via.is_some_and(|via| home().hosts(via)), "{said}: {error}");
+                        assert!(via.is_some_and(|via| relays().hosts(via)), "{said}: {error}");
                         assert!(error.contains(" type='error' "), "{said}: {error}");
                     }
                 }
@@ -153,8 +153,8 @@ fn errors_about_what_goes_out_go_back_to_the_server_behind_alone() {
 }
 
 /// What comes of a stanza that its courier cannot deliver.
-fn undelivered(home: Home, (sender, target, load): (&str, &str, Load), said: &str) -> Stage {
-    let mut stage = courier(home, any(), sender, target, load);
+fn undelivered(relays: RelayParams, (sender, target, load): (&str, &str, Load), said: &str) -> Stage {
+    let mut stage = courier(relays, any(), sender, target, load);
     stage.step(NEAR, Input::Queue(load, said.to_owned().into()));
     for _ in 0..20 {
         let tried: Vec<FarId> = stage.connects().into_iter().map(|(id, _)| id).collect();
@@ -170,20 +170,20 @@ fn undelivered(home: Home, (sender, target, load): (&str, &str, Load), said: &st
 // it goes back inside.
 #[test]
 fn what_no_courier_can_deliver_goes_back_the_way_it_came() {
-    let mut between = home();
+    let mut between = relays();
     between.hosted.get_mut(&domain("annex.example")).unwrap().server = 1;
-    let mut without = home();
+    let mut without = relays();
     without.hosted.remove(&domain("hall.example"));
     for (kind, type_, may) in KINDS.into_iter().filter(|(kind, ..)| *kind != "odd") {
-        for (home, sender, target, load, back) in [
-            (&home(), "hall.example", "friend.example", Load::Own, "report"),
+        for (relays, sender, target, load, back) in [
+            (&relays(), "hall.example", "friend.example", Load::Own, "report"),
             (&between, "hall.example", "annex.example", Load::Own, "report"),
-            (&home(), "friend.example", "hall.example", Load::Admitted, "carry"),
+            (&relays(), "friend.example", "hall.example", Load::Admitted, "carry"),
             // Whose it was is not known any more.
             (&without, "hall.example", "friend.example", Load::Own, ""),
         ] {
             let said = stanza((kind, type_), (&format!("a@{sender}/x"), &format!("b@{target}")), "");
-            let stage = undelivered(home.clone(), (sender, target, load), &said);
+            let stage = undelivered(relays.clone(), (sender, target, load), &said);
             let all = leaving(&stage);
             let told = all.len();
             assert!(told <= usize::from(may && !back.is_empty()), "{said}: {all:?}");
@@ -208,7 +208,7 @@ fn what_no_courier_can_deliver_goes_back_the_way_it_came() {
             ("friend.example", "hall.example", Load::Report),
         ] {
             let said = stanza((kind, "error"), (&format!("a@{sender}/x"), &format!("b@{target}")), "");
-            assert_eq!(leaving(&undelivered(home(), (sender, target, load), &said)), [], "{said}");
+            assert_eq!(leaving(&undelivered(relays(), (sender, target, load), &said)), [], "{said}");
         }
     }
 }
@@ -231,14 +231,14 @@ const ODD: [&str; 10] = [
 // key, whatever a rule for what lies above it says.
 #[test]
 fn a_name_that_is_none_reaches_nobody_but_the_server_that_wrote_it() {
-    let mut verified = home();
+    let mut verified = relays();
     verified.hosted.values_mut().for_each(|hosted| hosted.keys_by = KeysBy::Verify);
-    let mut by_address = home();
+    let mut by_address = relays();
     let networks = Networks::new(vec!["192.0.2.0/24".parse().unwrap()]);
     by_address.hosted.values_mut().for_each(|hosted| hosted.keys_by = KeysBy::Address(networks.clone()));
-    for home in [home(), verified, by_address] {
+    for params in [relays(), verified, by_address] {
         for name in ODD {
-            let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
+            let mut stage = Stage::new(params.clone(), any(), Flow::S2sOut, None);
             stage.hears(NEAR, &header("hall.example", "friend.example"));
             stage.effects.clear();
             for said in [
@@ -268,7 +268,7 @@ fn a_name_that_is_none_reaches_nobody_but_the_server_that_wrote_it() {
             let via = Some(domain("hall.example"));
             let policy = any();
             let (relay, effects) = gatehouse::relay::Relay::courier(
-                std::sync::Arc::new(home.clone()),
+                std::sync::Arc::new(params.clone()),
                 policy,
                 report,
                 (Load::Report, via),

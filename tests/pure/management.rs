@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::stage::*;
 use gatehouse::reason::Reason;
-use gatehouse::relay::{Effect, Event, FarId, Home, Input, Left, Load, ManagementOutcome, Side};
+use gatehouse::relay::{Effect, Event, FarId, Input, Left, Load, ManagementOutcome, RelayParams, Side};
 
 const SM: &str = "urn:xmpp:sm:3";
 const TARGET: &str = "friend.example";
@@ -16,8 +16,8 @@ fn stanza(id: &str) -> String {
 }
 
 /// A courier of the backend on its way, whose next leg is this.
-fn sent_out(home: Home) -> (Stage, FarId) {
-    let stage = courier(home, any(), "hall.example", TARGET, Load::Own);
+fn sent_out(relays: RelayParams) -> (Stage, FarId) {
+    let stage = courier(relays, any(), "hall.example", TARGET, Load::Own);
     let far = stage.connects()[0].0;
     (stage, far)
 }
@@ -35,7 +35,7 @@ fn proven(stage: &mut Stage, far: FarId, offers: bool) {
 
 /// A courier whose peer counts, and lets sessions go on.
 fn counted() -> (Stage, FarId) {
-    let (mut stage, far) = sent_out(home());
+    let (mut stage, far) = sent_out(relays());
     proven(&mut stage, far, true);
     assert!(stage.said(Side::Far(far)).ends_with(&format!("<enable xmlns='{SM}' resume='true'/>")));
     stage.hears(Side::Far(far), &format!("<enabled xmlns='{SM}' id='s1' resume='true' max='60'/>"));
@@ -73,7 +73,7 @@ fn last(stage: &Stage) -> FarId {
 // SM-01: after a proof; stanzas wait until the count has begun, and each burst is asked about once.
 #[test]
 fn what_goes_out_is_counted_from_the_answer_on_and_asked_about() {
-    let (mut stage, far) = sent_out(home());
+    let (mut stage, far) = sent_out(relays());
     queue(&mut stage, "1");
     proven(&mut stage, far, true);
     assert!(passed(&mut stage).is_empty(), "nothing goes before it is known how it counts");
@@ -88,7 +88,7 @@ fn what_goes_out_is_counted_from_the_answer_on_and_asked_about() {
     assert_eq!(stage.said(Side::Far(far)), ask, "two were sent since");
     stage.hears(Side::Far(far), &a(3));
     assert_eq!(stage.said(Side::Far(far)), "");
-    let kept = stage.relay.portrait(None).pairs[0].managed.unwrap();
+    let kept = stage.relay.snapshot(None).pairs[0].managed.unwrap();
     assert!(kept.resumes && kept.unacknowledged == 0);
 }
 
@@ -96,7 +96,7 @@ fn what_goes_out_is_counted_from_the_answer_on_and_asked_about() {
 #[test]
 fn without_a_count_everything_is_as_before() {
     for word in [None, Some(format!("<failed xmlns='{SM}'/>")), Some(String::new())] {
-        let (mut stage, far) = sent_out(home());
+        let (mut stage, far) = sent_out(relays());
         queue(&mut stage, "1");
         proven(&mut stage, far, word.is_some());
         if let Some(word) = &word {
@@ -117,9 +117,9 @@ fn without_a_count_everything_is_as_before() {
 
 #[test]
 fn no_peer_is_asked_where_the_operator_keeps_nothing() {
-    let mut home = home();
-    home.limits.unacked_stanzas = 0;
-    let (mut stage, far) = sent_out(home);
+    let mut relays = relays();
+    relays.limits.unacked_stanzas = 0;
+    let (mut stage, far) = sent_out(relays);
     proven(&mut stage, far, true);
     assert!(!stage.said(Side::Far(far)).contains(SM));
 }
@@ -190,7 +190,7 @@ fn what_a_forgotten_session_held_comes_back_once_and_is_never_sent_again() {
 // A peer that counts and resumes nothing (Prosody): what never went out whole goes over another stream, the rest comes back.
 #[test]
 fn without_resumption_what_may_have_arrived_comes_back_and_the_rest_goes_on() {
-    let (mut stage, far) = sent_out(home());
+    let (mut stage, far) = sent_out(relays());
     proven(&mut stage, far, true);
     // As Prosody writes it.
     stage.hears(Side::Far(far), &format!("<enabled xmlns='{SM}' resume='true'/>"));
@@ -316,9 +316,9 @@ fn a_session_goes_on_only_with_a_peer_that_the_policy_still_takes() {
 // Where the operator lets no session go on, what never went out whole takes another stream, as with a peer that cannot resume.
 #[test]
 fn where_no_time_is_given_no_session_goes_on() {
-    let mut home = home();
-    home.timeouts.resume = Duration::ZERO;
-    let (mut stage, far) = sent_out(home);
+    let mut relays = relays();
+    relays.timeouts.resume = Duration::ZERO;
+    let (mut stage, far) = sent_out(relays);
     proven(&mut stage, far, true);
     stage.hears(Side::Far(far), &format!("<enabled xmlns='{SM}' id='s1' resume='true'/>"));
     ["1", "2"].iter().for_each(|id| queue(&mut stage, id));
@@ -344,9 +344,9 @@ fn a_drain_returns_what_a_broken_session_holds() {
 // Law `bounded`: what is not acknowledged has a ceiling, and what comes beyond it waits.
 #[test]
 fn what_is_not_acknowledged_has_a_ceiling() {
-    let mut home = home();
-    home.limits.unacked_stanzas = 2;
-    let (mut stage, far) = sent_out(home);
+    let mut relays = relays();
+    relays.limits.unacked_stanzas = 2;
+    let (mut stage, far) = sent_out(relays);
     proven(&mut stage, far, true);
     stage.hears(Side::Far(far), &format!("<enabled xmlns='{SM}' id='s1' resume='true'/>"));
     ["1", "2", "3", "4"].iter().for_each(|id| queue(&mut stage, id));
@@ -393,7 +393,7 @@ fn a_peer_that_counts_wrongly_ends_its_stream() {
 
 /// A stream of the friend on which its pair stands, and the leg to the backend.
 fn called() -> (Stage, FarId) {
-    let mut stage = inbound(home(), any(), TARGET, &[]);
+    let mut stage = inbound(relays(), any(), TARGET, &[]);
     let features = stage.said(NEAR);
     assert!(features.contains(&format!("<sm xmlns='{SM}'><optional/></sm>")), "{features}");
     let far = admit(&mut stage, TARGET, "hall.example");
@@ -460,13 +460,13 @@ fn a_count_is_told_when_what_came_is_taken_behind() {
     // A server behind that takes nothing: the peer hears what is known.
     stage.wait(Duration::from_secs(11));
     assert_eq!(stage.said(NEAR), a(3));
-    assert_eq!(stage.relay.portrait(None).pairs[0].managed.unwrap().unacknowledged, 1);
+    assert_eq!(stage.relay.snapshot(None).pairs[0].managed.unwrap().unacknowledged, 1);
 }
 
 // "enable before proof", "enable twice": refused, and the stream goes on.
 #[test]
 fn counting_is_for_those_who_are_proven_and_is_asked_for_once() {
-    let mut stage = inbound(home(), any(), TARGET, &[]);
+    let mut stage = inbound(relays(), any(), TARGET, &[]);
     stage.said(NEAR);
     let refused = format!(
         "<failed xmlns='{SM}'><unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
@@ -625,12 +625,12 @@ fn a_stream_that_begins_anew_is_counted_anew() {
 #[test]
 fn where_no_session_is_kept_none_is_promised() {
     for times in [true, false] {
-        let mut home = home();
+        let mut relays = relays();
         match times {
-            true => home.timeouts.resume = Duration::ZERO,
-            false => home.limits.sessions = 0,
+            true => relays.timeouts.resume = Duration::ZERO,
+            false => relays.limits.sessions = 0,
         }
-        let mut stage = inbound(home, any(), TARGET, &[]);
+        let mut stage = inbound(relays, any(), TARGET, &[]);
         admit(&mut stage, TARGET, "hall.example");
         stage.said(NEAR);
         stage.hears(NEAR, &format!("<enable xmlns='{SM}' resume='true'/>"));

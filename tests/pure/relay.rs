@@ -12,7 +12,7 @@ use crate::stage::*;
 use gatehouse::policy::{Federation, Networks};
 use gatehouse::reason::{Cause, Flow, Reason};
 use gatehouse::relay::{
-    AddressChoice, Behalf, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Side,
+    AddressChoice, Behalf, Destination, Effect, Event, FarId, Input, KeysBy, Load, Relay, RelayParams, Side,
     Timeouts, Under,
 };
 use gatehouse::stream::dane::{Dane, Usage};
@@ -37,7 +37,7 @@ fn outbound(facts: Secured) -> (Stage, FarId) {
 }
 
 fn outbound_under(policy: std::sync::Arc<gatehouse::policy::Policy>, facts: Secured) -> (Stage, FarId) {
-    let mut stage = courier(home(), policy, "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), policy, "hall.example", "friend.example", Load::Own);
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, Some(facts));
     stage.hears(Side::Far(far), &answer("one", true));

@@ -16,7 +16,7 @@ use gatehouse::jid::Domain;
 use gatehouse::limit::{Proven, ProvenParams, ProvenSlot, SenderParams, Senders, Tally};
 use gatehouse::policy::Quotas;
 use gatehouse::reason::Facing;
-use gatehouse::relay::{Sender, Words};
+use gatehouse::relay::{AddressText, Sender};
 use gatehouse::stream::{Clock, KeyCheck, Keyring, Pair};
 
 use crate::dice::Dice;
@@ -168,7 +168,7 @@ impl Fleet {
 }
 
 fn sender(domain: &Domain) -> Sender {
-    let words = |text: String| Words::Apart(text.into());
+    let words = |text: String| AddressText::Apart(text.into());
     Sender {
         domain: domain.clone(),
         address: words(format!("a@{domain}")),

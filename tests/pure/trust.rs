@@ -169,9 +169,9 @@ fn each_fault_of_a_leaf_is_told_apart() {
     assert_eq!(early, Err(TrustFault::NotYetValid));
     let is_ca = judge(&authority, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     assert_eq!(is_ca, Err(TrustFault::IsCa));
-    let stranger = Authority::new("stranger").issue(&["a.example"]);
+    let unproven = Authority::new("stranger").issue(&["a.example"]);
     assert_eq!(
-        describe(&authority.trust(), &stranger.chain).trust.by_default(),
+        describe(&authority.trust(), &unproven.chain).trust.by_default(),
         Err(TrustFault::UnknownIssuer)
     );
     let impostor = Authority::new("root").issue(&["a.example"]);
@@ -269,8 +269,8 @@ fn a_path_is_known_by_the_root_that_it_ends_at() {
     }
     let described = describe(&store, &shown(&one));
     assert!(root_for(&described, &domain("a.example")).unwrap().name.ends_with("CN=One"));
-    let stranger = describe(&store, &shown(&Authority::new("One")));
-    assert_eq!(root_for(&stranger, &domain("a.example")), None);
+    let unproven = describe(&store, &shown(&Authority::new("One")));
+    assert_eq!(root_for(&unproven, &domain("a.example")), None);
 }
 
 // RFC 5280 4.2.1.10, for dNSName by the path validator, for SRVName and xmppAddr by ours.
@@ -425,10 +425,10 @@ fn revocation_lists_are_heeded() {
         revocation: Some(Revocation::load(&[path], ByIssuer).unwrap()),
         ..TrustStore::default()
     };
-    let stranger = Authority::new("nobody's root");
-    assert_eq!(describe(&under(&stranger, &ours), &leaf.chain).trust.by_default(), Err(TrustFault::Revoked));
+    let unproven = Authority::new("nobody's root");
+    assert_eq!(describe(&under(&unproven, &ours), &leaf.chain).trust.by_default(), Err(TrustFault::Revoked));
     assert_eq!(
-        describe(&under(&stranger, &others), &leaf.chain).trust.by_default(),
+        describe(&under(&unproven, &others), &leaf.chain).trust.by_default(),
         Err(TrustFault::UnknownIssuer)
     );
     let mut old = leaf_params(&["a.example"]);

@@ -238,7 +238,7 @@ async fn a_domain_that_proves_a_stream_is_tried_at_once() {
     assert_eq!(remembered(&world, FRIEND).await, (false, None));
 }
 
-// Issue 14, item 3: "after any outage of a remote .. traffic flows both ways within 3 s of its return", with the times as shipped.
+// "after any outage of a remote .. traffic flows both ways within 3 s of its return", with the times as shipped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_outage_the_first_that_have_something_for_it_find_it() {
     let mut plan = plan();

@@ -1,4 +1,4 @@
-//! Crowds that come again and again while all places for strangers are taken (LIM-02, LIM-06): who is told to go is gone at once,
+//! Crowds that come again and again while all places for the unproven are taken (LIM-02, LIM-06): who is told to go is gone at once,
 //! though it keeps its connection, and honest ones come in; from behind a proxy, too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 use crate::sockets::*;
 use crate::websocket_client::listen;
 
-/// Places for strangers, and memory for eight more.
+/// Places for unproven peers, and memory for eight more.
 const PLACES: f64 = 24.0;
 
-/// Strangers may take their time, and whoever closes in good order, too.
+/// Unproven peers may take their time, and whoever closes in good order, too.
 fn crowded() -> Plan {
     plan()
         .timeout("first-byte", "1m")
@@ -178,7 +178,7 @@ async fn behind_a_proxy_the_real_addresses_count() {
     // One address that comes alone fills what is left, and makes nobody go for itself.
     drop(crowd);
     let turned_away = |metrics: gatehouse::demo::world::Metrics| {
-        metrics.sum("connections_refused_total", &[("reason", "too-many-strangers")])
+        metrics.sum("connections_refused_total", &[("reason", "too-many-unproven")])
     };
     let before = turned_away(world.metrics().await.unwrap());
     let alone = Crowd::comes(at, vec![(ip, told(IpAddr::from([198, 51, 100, 1])))]);

@@ -174,7 +174,7 @@ async fn a_reload_ends_what_is_no_longer_allowed_and_nothing_else() {
 }
 
 /// A connection that has said nothing yet.
-async fn stranger(world: &World, host: u8) -> TcpStream {
+async fn unproven(world: &World, host: u8) -> TcpStream {
     let ip = match world.at.public.ip() {
         IpAddr::V4(ip) => ip.octets(),
         IpAddr::V6(_) => panic!("the small world has no IPv6"),
@@ -204,7 +204,7 @@ async fn open(world: &World, count: f64) {
     }
 }
 
-/// Strangers may take their time.
+/// Unproven peers may take their time.
 fn patient() -> Plan {
     plan()
         .timeout("first-byte", "1m")
@@ -215,20 +215,20 @@ fn patient() -> Plan {
 
 // LIM-02: "a global cap on number"; who is proven gives the place back, and does not notice that there is none.
 #[tokio::test]
-async fn strangers_have_so_many_places_and_proven_streams_do_not_notice() {
+async fn unproven_peers_have_so_many_places_and_proven_streams_do_not_notice() {
     let world = World::build(&patient().limit("conn-unproven", "3")).await.unwrap();
     let friend = peer(&world, 10, FRIEND).await;
     let mut proven = by_certificate(&friend, HALL).await;
     let mut silent = Vec::new();
     for host in 20..23 {
-        silent.push(stranger(&world, host).await);
+        silent.push(unproven(&world, host).await);
     }
     open(&world, 4.0).await;
     // Whoever comes from elsewhere gets the place of the one who waited longest; whoever has one already gets no more.
-    silent.push(stranger(&world, 29).await);
+    silent.push(unproven(&world, 29).await);
     assert!(ended(&mut silent.remove(0)).await.contains("resource-constraint"), "made room");
     world.counted("limited_total", &[("limit", "unproven")], 1.0).await.unwrap();
-    let mut late = stranger(&world, 29).await;
+    let mut late = unproven(&world, 29).await;
     assert_eq!(ended(&mut late).await, "", "turned away without an octet");
     world.counted("limited_total", &[("limit", "unproven")], 2.0).await.unwrap();
     still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not noticed").await;
@@ -237,7 +237,7 @@ async fn strangers_have_so_many_places_and_proven_streams_do_not_notice() {
     open(&world, 3.0).await;
     let mut second = by_certificate(&friend, HALL).await;
     still_passes(&world, &mut second, "a@friend.example", "j@hall.example", "come in").await;
-    let _third = stranger(&world, 31).await;
+    let _third = unproven(&world, 31).await;
     open(&world, 5.0).await;
     world.legacy.message("j@hall.example", "a@friend.example", "out");
     friend.inbox.wait_body("out").await.unwrap();
@@ -245,12 +245,12 @@ async fn strangers_have_so_many_places_and_proven_streams_do_not_notice() {
 
 // LIM-06: "places are shared among source networks fairly". One that holds all places keeps nobody out who has none.
 #[tokio::test]
-async fn idle_strangers_keep_nobody_out() {
+async fn idle_unproven_peers_keep_nobody_out() {
     let world = World::build(&patient().limit("conn-unproven", "12")).await.unwrap();
     let friend = peer(&world, 10, FRIEND).await;
     let mut idle = Vec::new();
     for _ in 0..12 {
-        idle.push(stranger(&world, 20).await);
+        idle.push(unproven(&world, 20).await);
     }
     open(&world, 12.0).await;
     let mut proven = by_certificate(&friend, HALL).await;
@@ -262,16 +262,16 @@ async fn idle_strangers_keep_nobody_out() {
     friend.inbox.wait_body("out").await.unwrap();
 }
 
-// LIM-02: "a global cap on .. memory". What strangers hold counts while they hold it.
+// LIM-02: "a global cap on .. memory". What unproven peers hold counts while they hold it.
 #[tokio::test]
-async fn strangers_hold_so_much_memory_and_proven_streams_do_not_notice() {
+async fn unproven_peers_hold_so_much_memory_and_proven_streams_do_not_notice() {
     let world = World::build(&patient().limit("memory-unproven", "1MiB")).await.unwrap();
     let friend = peer(&world, 10, FRIEND).await;
     let mut proven = by_certificate(&friend, HALL).await;
     // 31 connections at 32 KiB each leave 32 KiB for what they bring: eight unfinished headers of 4,000 octets, not nine.
     let mut silent = Vec::new();
     for host in 20..51 {
-        silent.push(stranger(&world, host).await);
+        silent.push(unproven(&world, host).await);
     }
     open(&world, 32.0).await;
     let greeting = Greeting::of(FRIEND, HALL).octets();
@@ -285,13 +285,13 @@ async fn strangers_hold_so_much_memory_and_proven_streams_do_not_notice() {
     open(&world, 31.0).await;
     still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not noticed").await;
     // Its place is free for one more, and then there is no room for another of the same address, even if that brings nothing.
-    let _in = stranger(&world, 60).await;
+    let _in = unproven(&world, 60).await;
     open(&world, 32.0).await;
-    let mut late = stranger(&world, 60).await;
+    let mut late = unproven(&world, 60).await;
     assert_eq!(ended(&mut late).await, "");
     world.counted("limited_total", &[("limit", "memory")], 2.0).await.unwrap();
     // Whoever comes from elsewhere gets the place of the one who waited longest (LIM-06).
-    let _newcomer = stranger(&world, 61).await;
+    let _newcomer = unproven(&world, 61).await;
     world.counted("limited_total", &[("limit", "unproven")], 1.0).await.unwrap();
     open(&world, 32.0).await;
     still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "nor now").await;

@@ -53,7 +53,7 @@ fn made() -> TempDir {
 
 type Mistake<'a> = (&'a str, &'a dyn Fn(&Path), i32, &'a [&'a str]);
 
-// Issue 17, "Done when": what `check` says; and `run` calls an error what `check` calls one.
+// What `check` says; and `run` calls an error what `check` calls one.
 #[test]
 fn check_names_what_is_wrong_and_what_to_do() {
     let mistakes: &[Mistake<'_>] = &[
@@ -323,7 +323,7 @@ fn a_port_in_use_is_named_with_its_line() {
     has(&starts_not(folder.path()), 78, &[&words, "in use", "end what holds the address"]);
 }
 
-// Issue 17: "`federation: any` changed to `listed`, check, reload --plan, reload".
+// "`federation: any` changed to `listed`, check, reload --plan, reload".
 #[test]
 fn federation_changed_and_reloaded_is_in_force_and_told() {
     let running = Running::start("");

@@ -122,10 +122,10 @@ async fn the_limit_of_open_files_is_raised_as_far_as_allowed_and_told_if_that_is
 
 // ------------------------------------------------------------------------------------------------ memory
 
-// LIM-02: strangers cost little, whatever they send; under a limit of memory that leaves room for that little, the process
+// LIM-02: unproven peers cost little, whatever they send; under a limit of memory that leaves room for that little, the process
 // lives and the streams that stand do not notice.
 #[tokio::test]
-async fn strangers_who_send_all_they_may_do_not_use_up_the_memory() {
+async fn unproven_peers_who_send_all_they_may_do_not_use_up_the_memory() {
     const STRANGERS: usize = 400;
     let plan = plan().timeout("first-byte", "1m").timeout("header", "2m").timeout("unauth", "10m");
     let mut apart = Apart::build(&plan).await;
@@ -175,7 +175,7 @@ async fn with_small_disk(plan: &Plan, disk: &Path) -> (Apart, PathBuf) {
     (apart, seen)
 }
 
-/// A stranger who is turned away after a word, which is a record.
+/// An unproven peer who is turned away after a word, which is a record.
 async fn visit(world: &World, n: u8) {
     let mut wire = Wire::new(dial(Ipv4Addr::new(127, 60, 4, n).into(), world.at.public).await.unwrap());
     wire.send("<nonsense/>").await.unwrap();

@@ -222,7 +222,7 @@ fn shadow(world: &World) {
 struct Outside {
     friend: Peer,
     cousin: Peer,
-    stranger: Peer,
+    unproven: Peer,
 }
 
 impl Outside {
@@ -230,7 +230,7 @@ impl Outside {
         Self {
             friend: peer(world, 20, FRIEND).await,
             cousin: world.old_peer(21, &[COUSIN]).await.unwrap(),
-            stranger: peer(world, 22, STRANGER).await,
+            unproven: peer(world, 22, STRANGER).await,
         }
     }
 
@@ -257,7 +257,7 @@ impl Outside {
         self.cousin.inbox.wait_body(&format!("{round} out")).await.unwrap();
         stream.message("x@bank.example", "j@hall.example", "forged").await.unwrap();
         stream.ending().await.unwrap();
-        let mut stream = self.stranger.call_bare(HALL).unwrap().open().await.unwrap();
+        let mut stream = self.unproven.call_bare(HALL).unwrap().open().await.unwrap();
         assert!(matches!(stream.dialback(STRANGER, HALL).await.unwrap(), Word::Error(_)));
         // Nonsense where a TLS handshake is due.
         let mut direct = TcpStream::connect(world.at.direct).unwrap();

@@ -10,8 +10,8 @@ use gatehouse::jid::Domain;
 use gatehouse::policy::{Day, Networks, Policy};
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{
-    Arrival, ClientDomain, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Load, Relay,
-    Side, StreamLimits, Timeouts,
+    Arrival, ClientDomain, Destination, Effect, Event, FarId, HostedDomain, Input, KeysBy, Load, Relay,
+    RelayParams, Side, StreamLimits, Timeouts,
 };
 use gatehouse::stream::{
     Certificate, Chain, ChannelFacts, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Root, Secured,
@@ -51,7 +51,7 @@ pub fn any() -> Arc<Policy> {
     policy(gatehouse::policy::Federation::Any, "version: v1\nrules: []\n")
 }
 
-pub fn home() -> Home {
+pub fn relays() -> RelayParams {
     let hosted = HostedDomain {
         keys_by: KeysBy::Address(Networks::default()),
         budget: Duration::from_secs(29),
@@ -62,7 +62,7 @@ pub fn home() -> Home {
         server: 0,
         at: std::sync::Arc::default(),
     };
-    Home {
+    RelayParams {
         hosted: BTreeMap::from([(domain("hall.example"), hosted.clone()), (domain("annex.example"), hosted)]),
         clients: BTreeMap::from([(domain("hall.example"), ClientDomain::default())]),
         keys: Keyrings { world: Keyring::new(b"world secret"), inside: Keyring::new(b"inside secret") },
@@ -121,20 +121,20 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new(home: Home, policy: Arc<Policy>, flow: Flow, direct: Option<Secured>) -> Self {
-        Self::at(Instant::now(), (Arc::new(home), policy), flow, direct, [7; 32])
+    pub fn new(relays: RelayParams, policy: Arc<Policy>, flow: Flow, direct: Option<Secured>) -> Self {
+        Self::at(Instant::now(), (Arc::new(relays), policy), flow, direct, [7; 32])
     }
 
     /// The same at a time that is said, with random octets of its own.
     pub fn at(
         now: Instant,
-        (home, policy): (Arc<Home>, Arc<Policy>),
+        (relays, policy): (Arc<RelayParams>, Arc<Policy>),
         flow: Flow,
         secured: Option<Secured>,
         seed: [u8; 32],
     ) -> Self {
         let arrival = Arrival { flow, address: [192, 0, 2, 7].into(), secured, seed };
-        let relay = Relay::new(home, policy, arrival, now);
+        let relay = Relay::new(relays, policy, arrival, now);
         let content = gatehouse::relay::plan::content(flow);
         Self { relay, now, effects: Vec::new(), framers: BTreeMap::new(), content }
     }
@@ -320,9 +320,9 @@ impl Stage {
 }
 
 /// A courier for this pair, under this policy.
-pub fn courier(home: Home, policy: Arc<Policy>, sender: &str, target: &str, load: Load) -> Stage {
+pub fn courier(relays: RelayParams, policy: Arc<Policy>, sender: &str, target: &str, load: Load) -> Stage {
     let now = Instant::now();
-    Stage::of(Relay::courier(Arc::new(home), policy, pair(sender, target), (load, None), now))
+    Stage::of(Relay::courier(Arc::new(relays), policy, pair(sender, target), (load, None), now))
 }
 
 /// A stream header between servers.
@@ -360,8 +360,8 @@ pub fn text(octets: &Bytes) -> &str {
 }
 
 /// An inbound stream on direct TLS from `peer`, greeted and offered.
-pub fn inbound(home: Home, policy: Arc<Policy>, peer: &str, names: &[&str]) -> Stage {
-    let mut stage = Stage::new(home, policy, Flow::S2sIn, Some(secured("hall.example", names)));
+pub fn inbound(relays: RelayParams, policy: Arc<Policy>, peer: &str, names: &[&str]) -> Stage {
+    let mut stage = Stage::new(relays, policy, Flow::S2sIn, Some(secured("hall.example", names)));
     stage.hears(NEAR, &header(peer, "hall.example"));
     stage
 }

@@ -16,7 +16,7 @@ use super::Talk;
 use super::login::{self, Account, Flag, Heard, Scram};
 use crate::config::Settings;
 use crate::config::settings::{HostedDomain, ProxyVersion};
-use crate::gateway::parts;
+use crate::gateway::from_settings;
 use crate::jid::Domain;
 use crate::net::{self, proxy};
 use crate::reason::{Flow, Reason};
@@ -151,7 +151,7 @@ impl Visit<'_> {
 
     /// A stream as the gateway opens it, and its features.
     async fn open(&self) -> Result<(Talk, Element), String> {
-        let dialled = net::connect(&[self.address], &parts::dial(self.settings)).await;
+        let dialled = net::connect(&[self.address], &from_settings::dial(self.settings)).await;
         let mut stream = dialled.map_err(|fault| format!("no connection ({fault})"))?.stream;
         let proxy = self.hosted.backend.proxy;
         let ends =
@@ -194,7 +194,7 @@ impl Visit<'_> {
             domain: &self.hosted.name,
             flow: Flow::C2s,
             introduction,
-            dial: &parts::dial(self.settings),
+            dial: &from_settings::dial(self.settings),
             patience: self.settings.timeouts.header,
             server: None,
         })

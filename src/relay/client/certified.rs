@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::jid::Domain;
 use crate::reason::{Reason, Why};
 use crate::relay::judge;
-use crate::relay::plan::Home;
+use crate::relay::plan::RelayParams;
 use crate::stream::client::certified::{self, Account, CertificateTerms, Demand};
 use crate::stream::client::{Granted, Own, ServerAnswer};
 use crate::stream::{Certificate, Secured};
@@ -42,9 +42,9 @@ impl Certified {
     ///
     /// # Errors
     /// Why it lets nobody in.
-    pub(super) fn admit(&mut self, domain: &Domain, home: &Home) -> Result<(), Why> {
+    pub(super) fn admit(&mut self, domain: &Domain, relays: &RelayParams) -> Result<(), Why> {
         if self.secured.is_some() {
-            self.account = self.judged(domain, home)?;
+            self.account = self.judged(domain, relays)?;
         }
         Ok(())
     }
@@ -79,8 +79,13 @@ impl Certified {
     ///
     /// # Errors
     /// Why that client may not stay.
-    pub(super) fn admit_again(&mut self, domain: &Domain, own: Option<Own>, home: &Home) -> Result<(), Why> {
-        self.account = self.judged(domain, home)?;
+    pub(super) fn admit_again(
+        &mut self,
+        domain: &Domain,
+        own: Option<Own>,
+        relays: &RelayParams,
+    ) -> Result<(), Why> {
+        self.account = self.judged(domain, relays)?;
         self.account.as_ref().zip(own).map_or(Ok(()), |(account, own)| account.is(&own))
     }
 
@@ -96,16 +101,16 @@ impl Certified {
         domain.map_or(Reason::CertificateDistrusted, |domain| judge::distrust(self.shown(), domain))
     }
 
-    fn judged(&self, domain: &Domain, home: &Home) -> Result<Option<Account>, Why> {
-        let asked = demanded(domain, home);
+    fn judged(&self, domain: &Domain, relays: &RelayParams) -> Result<Option<Account>, Why> {
+        let asked = demanded(domain, relays);
         certified::account(asked, self.shown().filter(|_| asked.demand != Demand::Off), domain)
     }
 
     /// Why the client would end, were the certificate by which it was let in worth this.
-    pub(super) fn foreseen(&self, again: Option<&Certificate>, home: &Home) -> Option<Reason> {
+    pub(super) fn foreseen(&self, again: Option<&Certificate>, relays: &RelayParams) -> Option<Reason> {
         let (again, before) = (again?, self.shown()?);
         let domain = again.of_client.as_ref()?;
-        let asked = demanded(domain, home);
+        let asked = demanded(domain, relays);
         let is_good = |shown| certified::account(asked, Some(shown), domain).is_ok();
         let loses = asked.demand != Demand::Off && is_good(before) && !is_good(again);
         loses.then(|| judge::distrust(Some(again), domain))
@@ -118,6 +123,6 @@ impl Certified {
 }
 
 /// What a domain asks for.
-fn demanded(domain: &Domain, home: &Home) -> CertificateTerms {
-    home.clients.get(domain).map_or_else(CertificateTerms::default, |client| client.certificate)
+fn demanded(domain: &Domain, relays: &RelayParams) -> CertificateTerms {
+    relays.clients.get(domain).map_or_else(CertificateTerms::default, |client| client.certificate)
 }

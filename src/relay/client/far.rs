@@ -14,8 +14,8 @@ use crate::jid::Domain;
 use crate::reason::{Class, Direction, Facing, Outcome, Reason};
 use crate::stream::LANGUAGE;
 use crate::stream::client::ended::Ending;
-use crate::stream::client::posing::{self, Posing};
-use crate::stream::client::serving::{self, Serving};
+use crate::stream::client::initiating::{self, ClientInitiating};
+use crate::stream::client::receiving::{self, ClientReceiving};
 use crate::stream::client::{Cause, ServerAnswer};
 use crate::stream::fault::Fault;
 use crate::xml::{CLOSE, Frame, RefusedStanza, Token};
@@ -35,7 +35,7 @@ impl Step<'_, '_> {
 
     pub(super) fn far(&mut self, input: OfLeg) {
         match input {
-            OfLeg::Connected(..) => self.pose(posing::Input::Connected),
+            OfLeg::Connected(..) => self.far_input(initiating::Input::Connected),
             OfLeg::Unreachable(_) => {
                 self.backend(false);
                 self.far_cut();
@@ -58,65 +58,65 @@ impl Step<'_, '_> {
                 if self.is_unheard() {
                     self.backend(true);
                 }
-                self.pose(posing::Input::Header(header));
+                self.far_input(initiating::Input::Header(header));
             }
             // Most of what comes, and the state stays as it is.
             Token::Element(frame) if self.client.far.machine().is_some_and(|p| p.delivers(&frame)) => {
                 self.deliver(frame);
             }
-            Token::Element(frame) => self.pose(posing::Input::Element(frame)),
-            Token::End => self.pose(posing::Input::End),
+            Token::Element(frame) => self.far_input(initiating::Input::Element(frame)),
+            Token::End => self.far_input(initiating::Input::End),
         }
     }
 
     /// One step of the client towards the server, with all that follows from it.
-    pub(super) fn pose(&mut self, input: posing::Input) {
+    pub(super) fn far_input(&mut self, input: initiating::Input) {
         let client = &mut *self.client;
         let (Some(machine), Some(terms)) = (client.far.take(), &client.terms) else { return };
         match machine.step(terms, input, self.turn.now) {
             Ok((next, effects)) => {
                 self.client.far.put(next);
                 for effect in effects {
-                    self.posed(effect);
+                    self.far_effect(effect);
                 }
             }
             Err(fault) => self.far_end(fault),
         }
     }
 
-    fn posed(&mut self, effect: posing::Effect) {
+    fn far_effect(&mut self, effect: initiating::Effect) {
         match effect {
-            posing::Effect::Send(octets) => {
+            initiating::Effect::Send(octets) => {
                 if self.client.far.is_open() {
                     self.turn.push(Effect::Send(Side::Far(FAR), octets));
                 }
             }
-            posing::Effect::Restart => {
+            initiating::Effect::Restart => {
                 if self.client.far.is_open() {
                     self.turn.push(Effect::Restart(Side::Far(FAR)));
                 }
             }
-            posing::Effect::Offered(offer) => {
+            initiating::Effect::Offered(offer) => {
                 if offer.binds_channel {
                     // CB-02: of those that can bind a channel, some will fail.
                     self.misfit(Reason::BackendOffersBinding);
                 }
-                self.serve(serving::Input::Offered(offer));
+                self.near_input(receiving::Input::Offered(offer));
             }
             // CB-09.
-            posing::Effect::Signed => self.misfit(Reason::BackendSignsOffer),
-            posing::Effect::Word(word, octets) => self.word(word, octets),
-            posing::Effect::Deliver(frame) => self.deliver(frame),
-            posing::Effect::PeerError(ending) => {
+            initiating::Effect::Signed => self.misfit(Reason::BackendSignsOffer),
+            initiating::Effect::Word(word, octets) => self.word(word, octets),
+            initiating::Effect::Deliver(frame) => self.deliver(frame),
+            initiating::Effect::PeerError(ending) => {
                 self.turn.heard_error(Facing::Backend, &ending.condition);
                 self.far_closed(Some(&ending));
             }
-            posing::Effect::Closed => self.far_closed(None),
+            initiating::Effect::Closed => self.far_closed(None),
         }
     }
 
     fn word(&mut self, word: ServerAnswer, octets: Bytes) {
-        let granted = self.client.near.machine().and_then(Serving::granted);
+        let granted = self.client.near.machine().and_then(ClientReceiving::granted);
         if let Err(why) = self.client.certified.is_named(&word, granted) {
             return self.uncertified(why);
         }
@@ -129,7 +129,7 @@ impl Step<'_, '_> {
             ServerAnswer::Failure(Cause::Guess) => Some((Outcome::Deny, Reason::SaslRefused)),
             _ => None,
         };
-        let tried = self.client.near.machine().and_then(Serving::attempt);
+        let tried = self.client.near.machine().and_then(ClientReceiving::attempt);
         if let (Some((outcome, reason)), Some((mechanism, account)), Some(hosted)) =
             (verdict, tried, self.hosted())
         {
@@ -137,7 +137,7 @@ impl Step<'_, '_> {
             self.note(Event::Login { hosted, mechanism, account, outcome, reason, detail: None });
         }
         if self.client.near.is_open() {
-            self.serve(serving::Input::Word(word, octets));
+            self.near_input(receiving::Input::Word(word, octets));
         } else if matches!(self.client.near, Life::Parting { .. }) && word == ServerAnswer::Nonza {
             self.turn.send(Side::Near, octets);
         }
@@ -165,7 +165,7 @@ impl Step<'_, '_> {
             self.turn.push(Effect::Send(Side::Far(FAR), Bytes::from_static(CLOSE)));
         }
         self.far_finish();
-        let at_rest = self.client.near.machine().is_none_or(Serving::is_at_rest);
+        let at_rest = self.client.near.machine().is_none_or(ClientReceiving::is_at_rest);
         match ending {
             Some(ending) => self.near_error(ending),
             None if self.client.bound || !self.client.near.is_open() => {
@@ -183,9 +183,10 @@ impl Step<'_, '_> {
         if !self.client.near.is_open() {
             return self.near_close();
         }
-        let home = self.turn.home;
+        let relays = self.turn.relays;
         let hosted = |name: &str| {
-            Domain::parse(name).is_ok_and(|d| home.hosted.contains_key(&d) || home.clients.contains_key(&d))
+            Domain::parse(name)
+                .is_ok_and(|d| relays.hosted.contains_key(&d) || relays.clients.contains_key(&d))
         };
         let Some(condition) = ending.told() else {
             return self.near_fault(Reason::BackendFault, After::Resumable);
@@ -205,12 +206,12 @@ impl Step<'_, '_> {
 
     /// Whether the server has not said a word yet, nor heard one of the client's.
     pub(super) fn is_unheard(&self) -> bool {
-        matches!(self.client.far.machine(), Some(Posing::Opening(step)) if step.is_first())
+        matches!(self.client.far.machine(), Some(ClientInitiating::Opening(step)) if step.is_first())
     }
 
     /// Nothing of the client's was said yet: another server may take it.
     pub(super) fn next_server(&mut self) {
-        self.client.far.put(Posing::Dialling);
+        self.client.far.put(ClientInitiating::Dialling);
         self.turn.push(Effect::Retry(FAR, AddressChoice::Next));
     }
 
@@ -231,7 +232,7 @@ impl Step<'_, '_> {
                 self.near_finish();
             }
             // CLS-06.
-            _ if self.client.near.machine().is_some_and(Serving::is_at_rest) => {
+            _ if self.client.near.machine().is_some_and(ClientReceiving::is_at_rest) => {
                 self.near_fault(Reason::Finished, After::Resumable);
             }
             _ => self.near_fault(Reason::BackendFault, After::Resumable),
@@ -240,7 +241,7 @@ impl Step<'_, '_> {
 
     fn misfit(&mut self, reason: Reason) {
         if let Some(hosted) = self.hosted() {
-            self.note(Event::Misfit { hosted, reason });
+            self.note(Event::BackendMisconfigured { hosted, reason });
         }
     }
 
@@ -260,7 +261,7 @@ impl Step<'_, '_> {
         }
         self.client.far = Life::Over;
         self.turn.push(Effect::Finish(Side::Far(FAR)));
-        let misfit = fault.reason.is(Class::Misfit);
+        let misfit = fault.reason.is(Class::Misconfigured);
         if misfit {
             self.misfit(fault.reason);
         }

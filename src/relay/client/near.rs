@@ -13,8 +13,8 @@ use crate::filter::client as filter;
 use crate::jid::Domain;
 use crate::reason::{Direction, Facing, Outcome, Reason};
 use crate::stream::client::ended::is_language;
-use crate::stream::client::posing::{self, Posing};
-use crate::stream::client::serving::{self, Serving};
+use crate::stream::client::initiating::{self, ClientInitiating};
+use crate::stream::client::receiving::{self, ClientReceiving};
 use crate::stream::client::{Ask, Own, Rules};
 use crate::stream::fault::Fault;
 use crate::xml::{CLOSE, Edits, Frame, RefusedStanza, Token, Violation};
@@ -24,7 +24,7 @@ impl Step<'_, '_> {
         match input {
             OfLeg::Secured(secured) => {
                 self.client.certified.secure(secured.clone());
-                self.serve(serving::Input::Secured(secured));
+                self.near_input(receiving::Input::Secured(secured));
             }
             OfLeg::Retrusted(certificate) => self.show(*certificate),
             OfLeg::Stalled => self.near_fault(Reason::StanzaTimeout, After::Resumable),
@@ -50,22 +50,22 @@ impl Step<'_, '_> {
                 let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
                 self.client.asked_for.clone_from(&named);
                 let served = match named {
-                    Some(domain) if self.turn.home.clients.contains_key(&domain) => self.admit(&domain),
-                    Some(domain) => Err(self.turn.home.absence(&domain)),
+                    Some(domain) if self.turn.relays.clients.contains_key(&domain) => self.admit(&domain),
+                    Some(domain) => Err(self.turn.relays.absence(&domain)),
                     None => Err(Reason::HostUnknown),
                 };
-                serving::Input::Header(header, served)
+                receiving::Input::Header(header, served)
             }
             // Most of what comes, and the state stays as it is.
             Token::Element(frame) if self.client.near.machine().is_some_and(|s| s.passes(&frame)) => {
                 return self.pass(frame);
             }
-            Token::Element(frame) => serving::Input::Element(frame),
-            Token::Keepalive => serving::Input::Space,
-            Token::Text => serving::Input::Text,
-            Token::End => serving::Input::End,
+            Token::Element(frame) => receiving::Input::Element(frame),
+            Token::Keepalive => receiving::Input::Space,
+            Token::Text => receiving::Input::Text,
+            Token::End => receiving::Input::End,
         };
-        self.serve(input);
+        self.near_input(input);
     }
 
     /// The connection of the client ended. Without a closing tag its session lives on inside, so that it may come back
@@ -81,13 +81,13 @@ impl Step<'_, '_> {
     }
 
     /// One step of the server towards the client, with all that follows from it.
-    pub(super) fn serve(&mut self, input: serving::Input) {
+    pub(super) fn near_input(&mut self, input: receiving::Input) {
         let Some(machine) = self.client.near.take() else { return };
         match machine.step(&self.client.params, input, self.turn.now) {
             Ok((next, effects)) => {
                 self.client.near.put(next);
                 for effect in effects {
-                    self.served(effect);
+                    self.near_effect(effect);
                 }
             }
             Err(fault) => {
@@ -97,60 +97,61 @@ impl Step<'_, '_> {
         }
     }
 
-    fn served(&mut self, effect: serving::Effect) {
+    fn near_effect(&mut self, effect: receiving::Effect) {
         match effect {
-            serving::Effect::Send(octets) => self.say_near(octets),
-            serving::Effect::Upgrade => self.turn.push(Effect::Upgrade(Side::Near)),
-            serving::Effect::Restart => self.turn.push(Effect::Restart(Side::Near)),
-            serving::Effect::Call(domain) => self.call(domain),
-            serving::Effect::Say(ask, octets) => {
+            receiving::Effect::Send(octets) => self.say_near(octets),
+            receiving::Effect::Upgrade => self.turn.push(Effect::Upgrade(Side::Near)),
+            receiving::Effect::Restart => self.turn.push(Effect::Restart(Side::Near)),
+            receiving::Effect::Call(domain) => self.call(domain),
+            receiving::Effect::Say(ask, octets) => {
                 self.client.managed.hears(&octets);
                 self.goes_on(&ask);
-                self.pose(posing::Input::Say(ask, octets));
+                self.far_input(initiating::Input::Say(ask, octets));
             }
-            serving::Effect::Try(mechanism, account) => {
+            receiving::Effect::MayLogin(mechanism, account) => {
                 let Some(hosted) = self.hosted() else { return };
                 if let Err(why) = self.client.certified.may_try(account.as_deref()) {
                     let reason = self.told_uncertified(hosted, why);
-                    return self.serve(serving::Input::Tried(Err(reason)));
+                    return self.near_input(receiving::Input::Tried(Err(reason)));
                 }
-                self.turn.push(Effect::Try(LoginAttempt { hosted, mechanism, account }));
+                self.turn.push(Effect::MayLogin(LoginAttempt { hosted, mechanism, account }));
             }
-            serving::Effect::Apply => self.turn.push(Effect::Apply),
-            serving::Effect::Declined(reason) | serving::Effect::Overlooked(reason) => {
+            receiving::Effect::MayRegister => self.turn.push(Effect::MayRegister),
+            receiving::Effect::Declined(reason) | receiving::Effect::Overlooked(reason) => {
                 let hosted = self.hosted();
                 self.note(Event::Refused { pair: None, hosted, reason });
             }
-            serving::Effect::Bound => self.bound(),
-            serving::Effect::Pass(frame) => self.pass(frame),
-            serving::Effect::Refused(reason) => {
+            receiving::Effect::Bound => self.bound(),
+            receiving::Effect::Pass(frame) => self.pass(frame),
+            receiving::Effect::Refused(reason) => {
                 if let Some(hosted) = self.hosted() {
                     let (mechanism, account, outcome) = (None, None, Outcome::Deny);
                     self.note(Event::Login { hosted, mechanism, account, outcome, reason, detail: None });
                 }
             }
-            serving::Effect::PeerError(name) => {
+            receiving::Effect::PeerError(name) => {
                 self.turn.heard_error(Facing::Public, &name);
                 self.near_closed(Reason::PeerError);
             }
-            serving::Effect::Closed => self.near_closed(Reason::Finished),
+            receiving::Effect::Closed => self.near_closed(Reason::Finished),
         }
     }
 
     /// C2S-02: TLS stands, and the domain is ours.
     fn call(&mut self, domain: Domain) {
-        let Some(client) = self.turn.home.clients.get(&domain) else { return };
+        let Some(client) = self.turn.relays.clients.get(&domain) else { return };
         let rules = Rules {
             mechanisms: client.mechanisms.clone(),
             registration: client.registration,
             features: client.features.clone(),
-            max_octets: self.turn.home.largest(Some(&domain)),
-            early_octets: self.turn.home.limits.before_proof.element,
+            max_octets: self.turn.relays.largest(Some(&domain)),
+            early_octets: self.turn.relays.limits.before_proof.element,
         };
-        let step_time = self.turn.home.timeouts.header;
+        let step_time = self.turn.relays.timeouts.header;
         let language = self.client.languages.0.clone().filter(|tag| is_language(tag));
-        self.client.terms = Some(posing::PosingParams { to: domain.clone(), language, rules, step_time });
-        self.client.far = Life::Open(Posing::Dialling);
+        self.client.terms =
+            Some(initiating::ClientInitiatingParams { to: domain.clone(), language, rules, step_time });
+        self.client.far = Life::Open(ClientInitiating::Dialling);
         self.turn.push(Effect::Connect(FAR, Destination::Client(domain)));
     }
 
@@ -202,7 +203,7 @@ impl Step<'_, '_> {
         }
         // The client can do nothing with our header, or with a success that needs no new one, before the features are there:
         // they go out in one write.
-        if matches!(self.client.near.machine(), Some(Serving::Waiting(_))) {
+        if matches!(self.client.near.machine(), Some(ClientReceiving::Waiting(_))) {
             self.client.unsaid = self.after_unsaid(octets);
         } else {
             self.out_near(octets);
@@ -253,8 +254,8 @@ impl Step<'_, '_> {
     /// XML-18: why the stanza, as it leaves, is more than the client's server takes.
     fn excess(&self, frame: &Frame, edits: &Edits, octets: usize) -> Option<(Reason, (usize, usize))> {
         let to = self.client.terms.as_ref().map(|terms| &terms.to)?;
-        let server = self.turn.home.hosted.get(to);
-        excess((self.turn.home.taken_by(server), Takes::of(server)), frame, Some(edits), octets)
+        let server = self.turn.relays.hosted.get(to);
+        excess((self.turn.relays.taken_by(server), Takes::of(server)), frame, Some(edits), octets)
     }
 
     fn turn_away_near(&mut self, turned: &Turned<'_>) {
@@ -337,7 +338,7 @@ impl Step<'_, '_> {
     /// The server hears that the client is gone: by a closing tag, or by the end of the connection alone.
     fn part(&mut self, after: After) {
         match &self.client.far {
-            Life::Open(Posing::Dialling) => self.far_cut(),
+            Life::Open(ClientInitiating::Dialling) => self.far_cut(),
             Life::Open(_) if after == After::Closed => {
                 self.client.far.close(self.close_by());
                 self.turn.send(Side::Far(FAR), Bytes::from_static(CLOSE));
@@ -352,9 +353,9 @@ impl Step<'_, '_> {
     fn goes_on(&mut self, ask: &Ask) {
         let machine = self.client.near.machine();
         let account = match ask {
-            Ask::Resume => machine.and_then(Serving::granted).and_then(Own::account),
+            Ask::Resume => machine.and_then(ClientReceiving::granted).and_then(Own::account),
             Ask::Auth(_, _, wants) if wants.resume => {
-                let tried = machine.and_then(Serving::attempt).and_then(|(_, account)| account);
+                let tried = machine.and_then(ClientReceiving::attempt).and_then(|(_, account)| account);
                 tried.zip(self.client.terms.as_ref()).map(|(local, terms)| format!("{local}@{}", terms.to))
             }
             _ => None,

@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use super::super::Home;
+use super::super::RelayParams;
 
 /// What is known of the attempt under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,9 +45,9 @@ impl Anew {
     }
 
     /// When another takes its place: a moment after the last that was heard of it, where the domain is there.
-    pub(super) fn due(&self, home: &Home) -> Option<Instant> {
+    pub(super) fn due(&self, relays: &RelayParams) -> Option<Instant> {
         let longer = self.begun.saturating_duration_since(self.first) / 4;
-        self.alive.then(|| self.heard + home.timeouts.header / MOMENT + longer)
+        self.alive.then(|| self.heard + relays.timeouts.header / MOMENT + longer)
     }
 }
 

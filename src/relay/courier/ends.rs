@@ -8,7 +8,7 @@ use super::super::event::Event;
 use super::super::far::{self, Far, Leave, Lost};
 use super::super::origin::{Origin, reread};
 use super::super::turn::Turn;
-use super::super::{Effect, FarId, Home, Load, Side};
+use super::super::{Effect, FarId, Load, RelayParams, Side};
 use super::{Courier, Course};
 use crate::filter::PairRoute;
 use crate::policy::{OnChange, Verdict};
@@ -169,7 +169,7 @@ impl Courier {
 
     /// The verdict on its pair: over a leg that stands by what its channel shows.
     pub(super) fn verdict(&self, far: &Far, turn: &Turn<'_>) -> Verdict {
-        if far.stands() && !turn.home.hosts(&self.pair.target) {
+        if far.stands() && !turn.relays.hosts(&self.pair.target) {
             return far.verdict(turn);
         }
         let (out, into) = turn.verdicts(&self.pair);
@@ -291,23 +291,23 @@ impl Courier {
     // -- time
 
     /// How long it keeps its leg when nothing comes.
-    fn patience(&self, home: &Home) -> Duration {
+    fn patience(&self, relays: &RelayParams) -> Duration {
         let patience = match self.load {
-            Load::Own => home.timeouts.idle,
-            Load::Report => home.timeouts.report,
-            Load::Admitted | Load::Carried => home.timeouts.courier,
+            Load::Own => relays.timeouts.idle,
+            Load::Report => relays.timeouts.report,
+            Load::Admitted | Load::Carried => relays.timeouts.courier,
         };
         if self.draining { patience.min(DRAINING) } else { patience }
     }
 
     /// When something is due.
-    pub(in super::super) fn deadline(&self, home: &Home) -> Option<Instant> {
+    pub(in super::super) fn deadline(&self, relays: &RelayParams) -> Option<Instant> {
         let far = self.far.as_ref().and_then(|far| far.deadline());
-        [far, self.own_deadline(home), self.anew_at(home)].into_iter().flatten().min()
+        [far, self.own_deadline(relays), self.anew_at(relays)].into_iter().flatten().min()
     }
 
-    fn own_deadline(&self, home: &Home) -> Option<Instant> {
-        let session = self.session_deadline(home);
+    fn own_deadline(&self, relays: &RelayParams) -> Option<Instant> {
+        let session = self.session_deadline(relays);
         if self.tries.is_waiting() {
             return self.tries.next.into_iter().chain(session).min();
         }
@@ -317,16 +317,18 @@ impl Courier {
             return session;
         }
         match self.queue.is_empty() {
-            true => self.standing().map(|_| self.last + self.patience(home)).into_iter().chain(session).min(),
+            true => {
+                self.standing().map(|_| self.last + self.patience(relays)).into_iter().chain(session).min()
+            }
             false if self.standing().is_some() => session,
-            false => Some(self.last + home.timeouts.queue),
+            false => Some(self.last + relays.timeouts.queue),
         }
     }
 
     /// The domain that it carries to has shown itself.
     pub(super) fn alive(&mut self, turn: &mut Turn<'_>) {
         if self.direction != Direction::Outbound
-            || turn.home.hosts(&self.pair.target)
+            || turn.relays.hosts(&self.pair.target)
             || self.course.is_over()
         {
             return;
@@ -340,13 +342,13 @@ impl Courier {
     }
 
     /// When another attempt takes the place of the one that hangs: a moment after the last that was heard of it.
-    pub(super) fn anew_at(&self, home: &Home) -> Option<Instant> {
-        self.anew.due(home).filter(|_| self.far.as_deref().is_some_and(Far::is_under_way))
+    pub(super) fn anew_at(&self, relays: &RelayParams) -> Option<Instant> {
+        self.anew.due(relays).filter(|_| self.far.as_deref().is_some_and(Far::is_under_way))
     }
 
     /// Another attempt takes its place, if that is due; whether it did.
     pub(super) fn try_anew(&mut self, turn: &mut Turn<'_>) -> bool {
-        if self.anew_at(turn.home).is_none_or(|at| at > turn.now) {
+        if self.anew_at(turn.relays).is_none_or(|at| at > turn.now) {
             return false;
         }
         let Some(far) = self.far.take() else { return false };
@@ -365,7 +367,7 @@ impl Courier {
         if let Some(id) = self.far.as_ref().map(|far| far.id()) {
             self.far(id, turn, Far::expire);
         }
-        if self.own_deadline(turn.home).is_none_or(|at| at > turn.now) {
+        if self.own_deadline(turn.relays).is_none_or(|at| at > turn.now) {
             return;
         }
         if self.expire_session(turn) {
@@ -375,7 +377,7 @@ impl Courier {
             return self.set_out(turn);
         }
         if self.standing().is_some() {
-            if self.queue.is_empty() && self.last + self.patience(turn.home) <= turn.now {
+            if self.queue.is_empty() && self.last + self.patience(turn.relays) <= turn.now {
                 self.close_for(Reason::Idle, turn);
             }
             return;

@@ -11,7 +11,7 @@ use super::super::far::Lost;
 use super::super::origin::reread;
 use super::super::turn::Turn;
 use super::super::turned::Turned;
-use super::super::{Effect, FarId, Home, Passing, Side};
+use super::super::{Effect, FarId, Passing, RelayParams, Side};
 use super::Courier;
 use crate::filter::PairRoute;
 use crate::reason::{Class, Reason, Why};
@@ -39,8 +39,8 @@ impl Session {
     }
 
     /// Whether one more of so many octets may be sent.
-    pub(super) fn has_room(&self, octets: usize, home: &Home) -> bool {
-        let limits = &home.limits;
+    pub(super) fn has_room(&self, octets: usize, relays: &RelayParams) -> bool {
+        let limits = &relays.limits;
         self.unacknowledged.has_room(octets, (limits.unacked_stanzas, limits.unacked_octets))
     }
 
@@ -84,8 +84,8 @@ impl Courier {
     }
 
     /// What the next stream is to ask for.
-    pub(super) fn asks_for(&self, home: &Home) -> Manage {
-        if home.limits.unacked_stanzas == 0 {
+    pub(super) fn asks_for(&self, relays: &RelayParams) -> Manage {
+        if relays.limits.unacked_stanzas == 0 {
             return Manage::Off;
         }
         let ticket = self.session.as_ref().filter(|session| session.broken.is_some());
@@ -157,13 +157,13 @@ impl Courier {
     /// The leg stands: what waited goes out in order.
     pub(super) fn flush(&mut self, turn: &mut Turn<'_>) {
         let Some(far) = self.far.as_deref() else { return };
-        let (id, limit) = (far.id(), far.largest(turn.home.hosted.get(far.target()), turn.home));
+        let (id, limit) = (far.id(), far.largest(turn.relays.hosted.get(far.target()), turn.relays));
         let own = self.guard.pairs().iter().position(|admitted| admitted.route() == PairRoute::Leg(id.0));
         let young = self.is_report() && self.is_young(turn.now);
         let mut waiting = self.queue.take();
         while let Some(octets) = waiting.pop_front() {
             // What is not acknowledged has a ceiling: the rest waits.
-            if !self.may_send(octets.len(), turn.home) {
+            if !self.may_send(octets.len(), turn.relays) {
                 waiting.push_front(octets);
                 break;
             }
@@ -172,7 +172,7 @@ impl Courier {
                 continue;
             }
             if young {
-                self.queue.remember(octets.clone(), turn.home.limits.inside_queue);
+                self.queue.remember(octets.clone(), turn.relays.limits.inside_queue);
             }
             // What a backend sends has passed when it goes out on the leg, and not when the courier has it.
             let passed = own.and_then(|index| {
@@ -217,8 +217,8 @@ impl Courier {
     }
 
     /// Whether one more of so many octets may be sent now.
-    fn may_send(&self, octets: usize, home: &Home) -> bool {
-        self.session.as_ref().is_none_or(|session| session.has_room(octets, home))
+    fn may_send(&self, octets: usize, relays: &RelayParams) -> bool {
+        self.session.as_ref().is_none_or(|session| session.has_room(octets, relays))
     }
 
     /// What has been sent is asked about, if it is time to.
@@ -244,7 +244,7 @@ impl Courier {
         turn.push(Effect::Recall(Side::Far(id), usize::MAX));
         let broke = lost.reason.is(Class::Cut);
         let left = !session.unacknowledged.is_empty() || session.goes_back;
-        let time = turn.home.timeouts.resume;
+        let time = turn.relays.timeouts.resume;
         let most = session.ticket.as_ref().map(|ticket| ticket.most.unwrap_or(time).min(time));
         if left
             && broke
@@ -303,12 +303,12 @@ impl Courier {
     }
 
     /// When the session itself has something due.
-    pub(super) fn session_deadline(&self, home: &Home) -> Option<Instant> {
+    pub(super) fn session_deadline(&self, relays: &RelayParams) -> Option<Instant> {
         let session = self.session.as_ref()?;
         match (session.ends(), self.standing()) {
             (Some(until), _) => Some(until),
             (None, Some(_)) => {
-                let (again, dead) = session.unacknowledged.deadlines(home.timeouts.acknowledgement);
+                let (again, dead) = session.unacknowledged.deadlines(relays.timeouts.acknowledgement);
                 again.into_iter().chain(dead).min()
             }
             (None, None) => None,
@@ -317,7 +317,7 @@ impl Courier {
 
     /// That has come, if it has. Whether there is nothing else to be done.
     pub(super) fn expire_session(&mut self, turn: &mut Turn<'_>) -> bool {
-        if self.session_deadline(turn.home).is_none_or(|at| at > turn.now) {
+        if self.session_deadline(turn.relays).is_none_or(|at| at > turn.now) {
             return false;
         }
         let Some(session) = &self.session else { return false };
@@ -326,7 +326,7 @@ impl Courier {
             self.close(turn);
             return true;
         }
-        let (_, dead) = session.unacknowledged.deadlines(turn.home.timeouts.acknowledgement);
+        let (_, dead) = session.unacknowledged.deadlines(turn.relays.timeouts.acknowledgement);
         if dead.is_some_and(|at| at <= turn.now)
             && let Some(id) = self.standing().map(|far| far.id())
         {

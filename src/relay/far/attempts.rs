@@ -6,7 +6,7 @@ use super::super::event::{DialbackOutcome, Event, Role, Said};
 use super::super::judge;
 use super::super::turn::Turn;
 use super::super::{AddressChoice, Effect};
-use super::{Far, FarOutcome, Lost, absence, judged};
+use super::{Far, FarOutcome, Lost, judged, reachability};
 use crate::reason::{Cause, Class, Facing, Reason, Why};
 use crate::stream::Certificate;
 use crate::stream::fault::{Due, Fault};
@@ -121,7 +121,7 @@ impl Far {
     /// No candidate is left.
     pub(in super::super) fn unreachable(&mut self, why: Why, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         let why = self.last.take().unwrap_or(why);
-        absence::missed(self, why.reason, turn);
+        reachability::missed(self, why.reason, turn);
         Some(self.refused(why, turn))
     }
 
@@ -157,7 +157,7 @@ impl Far {
             Facing::Backend | Facing::Public => {}
         }
         if !closing {
-            absence::met(self, turn);
+            reachability::met(self, turn);
         }
         turn.push(Effect::Finish(self.side()));
         Some(self.refused(why, turn))
@@ -176,7 +176,7 @@ impl Far {
             turn.push(Effect::Cut(self.side()));
             return Some(FarOutcome::Dropped);
         }
-        self.life.close(turn.now + turn.home.timeouts.close);
+        self.life.close(turn.now + turn.relays.timeouts.close);
         turn.send(self.side(), Bytes::from_static(CLOSE));
         None
     }
@@ -195,7 +195,7 @@ impl Far {
             turn.dialback(Role::Initiating, facing, outcome, turn.since(asked));
         }
         let hosted = self.target();
-        if facing == Facing::Backend && why.reason == Reason::BackendDown && turn.home.hosts(hosted) {
+        if facing == Facing::Backend && why.reason == Reason::BackendDown && turn.relays.hosts(hosted) {
             turn.note(Event::Backend { hosted: hosted.clone(), up: false });
         }
         FarOutcome::Failed(why)
@@ -205,7 +205,7 @@ impl Far {
     pub(in super::super) fn doubted(&self, reason: Reason, turn: &mut Turn<'_>) {
         let keyed = self.keyed.is_some() && self.terms.facing == Facing::Backend;
         if let Some(pair) = self.pair().filter(|_| keyed && reason.is_doubt()) {
-            turn.push(Effect::Doubted(self.id, pair.sender.clone()));
+            turn.push(Effect::KeyRejected(self.id, pair.sender.clone()));
         }
     }
 
@@ -275,7 +275,7 @@ impl Far {
     /// Whether the handshake had all its time: whoever gives it up then tells that as a failure, and it is none.
     fn was_silent(&self, machine: &Initiating, turn: &Turn<'_>) -> bool {
         let begun = machine.deadline().and_then(|due| due.checked_sub(self.terms.step_time));
-        begun.is_some_and(|at| at + turn.home.timeouts.tls <= turn.now)
+        begun.is_some_and(|at| at + turn.relays.timeouts.tls <= turn.now)
     }
 
     /// A handshake that broke is tried once more at once, before anything is refused for it: octets that are no TLS, and the end of

@@ -90,7 +90,7 @@ pub(super) fn stands_until(far: &Far, turn: &Turn<'_>) -> Option<Instant> {
 /// nothing at all (SM-08).
 pub(super) fn back(far: &Far, turn: &Turn<'_>) -> Option<(Proof, Verdict)> {
     let Errand::Speak(pair) = &far.terms.errand else { return None };
-    if !far.both || !turn.home.bidi || far.terms.facing == Facing::Backend {
+    if !far.both || !turn.relays.bidi || far.terms.facing == Facing::Backend {
         return None;
     }
     let (proof, verdict) = turn.shown(&pair.reversed(), Direction::Inbound, far.secured(), far.address);

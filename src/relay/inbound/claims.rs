@@ -35,8 +35,8 @@ impl Inbound {
             return self.turned_down(claim, Reason::SecondKey, None, turn);
         }
         // DB-20, DB-21: what the names alone decide.
-        let names = match (turn.home.hosts(&claim.pair.sender), turn.home.hosts(&claim.pair.target)) {
-            (_, false) => Some(turn.home.absence(&claim.pair.target)),
+        let names = match (turn.relays.hosts(&claim.pair.sender), turn.relays.hosts(&claim.pair.target)) {
+            (_, false) => Some(turn.relays.absence(&claim.pair.target)),
             (true, true) => Some(Reason::HomeClaimed),
             (false, true) => None,
         };
@@ -46,7 +46,7 @@ impl Inbound {
         let pending = self.claims.len() + self.waiting.len();
         // DNS-15: what the domain publishes about the certificate may prove it.
         if let Some(sought) =
-            self.near.sought(&claim.pair, turn).filter(|_| pending < turn.home.limits.pending)
+            self.near.sought(&claim.pair, turn).filter(|_| pending < turn.relays.limits.pending)
         {
             self.near.inquire(&claim.pair, sought, turn);
             return self.waiting.push(claim);
@@ -56,12 +56,12 @@ impl Inbound {
         if !verdict.is_allow() {
             return self.turned_down(claim, verdict.reason, Some(verdict), turn);
         }
-        let limits = &turn.home.limits;
+        let limits = &turn.relays.limits;
         if self.guard.pairs().len() + pending >= limits.pairs || pending >= limits.pending {
             return self.turned_down(claim, Reason::TooManyPairs, None, turn);
         }
         let id = ClaimId(self.issue());
-        let deadline = turn.now + turn.home.timeouts.dialback;
+        let deadline = turn.now + turn.relays.timeouts.dialback;
         let (proven, check) = (proof.is_some(), claims::check(&claim));
         let mut pending = Pending::new(claim, turn.now, deadline);
         pending.proof = proof;
@@ -114,7 +114,7 @@ impl Inbound {
         }
         let far = FarId(self.issue());
         let Some(pending) = self.claims.get_mut(id) else { return };
-        pending.deadline = turn.now + turn.home.timeouts.dialback;
+        pending.deadline = turn.now + turn.relays.timeouts.dialback;
         pending.far = Some(far);
         let errand = Errand::Speak(pending.claim.pair.clone());
         self.fars.insert(far, Far::inside(far, errand, None, turn));
@@ -263,7 +263,7 @@ impl Inbound {
         if reason == Reason::TooManyPairs {
             return;
         }
-        let borne = turn.home.limits.refusals.saturating_add(turn.since(self.near.started).as_secs());
+        let borne = turn.relays.limits.refusals.saturating_add(turn.since(self.near.started).as_secs());
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals > borne {
             self.near_close(Reason::TooManyRefusals, turn);

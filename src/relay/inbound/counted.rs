@@ -9,9 +9,9 @@ use super::super::contract::Left;
 use super::super::event::{Event, ManagementOutcome};
 use super::super::incoming::ORIGIN;
 use super::super::near::Near;
-use super::super::portrait::CountedPair;
+use super::super::snapshot::CountedPair;
 use super::super::turn::Turn;
-use super::super::{Effect, Home, Side};
+use super::super::{Effect, RelayParams, Side};
 use super::kept::{Limbo, Sent};
 use crate::filter::{Admitted, Guard, PairRoute};
 use crate::jid::Domain;
@@ -65,10 +65,10 @@ impl Counting {
     }
 
     /// When something is due.
-    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
+    pub(super) fn deadline(&self, relays: &RelayParams) -> Option<Instant> {
         let asked = self.now.as_ref().and_then(|counted| counted.asked);
         let resuming = self.resuming.as_ref().map(|(_, _, until)| *until);
-        let (sent, limbo) = (self.sent().and_then(|sent| sent.deadline(home)), self.limbo.as_ref());
+        let (sent, limbo) = (self.sent().and_then(|sent| sent.deadline(relays)), self.limbo.as_ref());
         [asked, resuming, sent, limbo.map(|limbo| limbo.until)].into_iter().flatten().min()
     }
 
@@ -88,7 +88,7 @@ impl Counting {
     }
 
     /// What an operator sees of it.
-    pub(super) fn portrait(&self) -> Option<CountedPair> {
+    pub(super) fn snapshot(&self) -> Option<CountedPair> {
         self.now.as_ref().map(|counted| CountedPair {
             resumes: counted.resumes,
             unacknowledged: usize::try_from(counted.taken.wrapping_sub(counted.settled))
@@ -139,13 +139,13 @@ impl Counting {
 
     fn enable(&mut self, wanted: bool, near: &Near, guard: &Guard, turn: &mut Turn<'_>) {
         let owner = guard.pairs().iter().find(|a| stands(a)).map(|a| a.pair().sender.clone());
-        let most = turn.home.timeouts.resume;
-        let resumes = wanted && turn.home.limits.sessions > 0 && !most.is_zero();
+        let most = turn.relays.timeouts.resume;
+        let resumes = wanted && turn.relays.limits.sessions > 0 && !most.is_zero();
         let session = owner.filter(|_| resumes).map(|owner| (self.ids.issue(), owner));
         let ticket = session.as_ref().map(|(id, _)| (id.as_str(), most));
         turn.note(Event::Managed { what: ManagementOutcome::Enabled, stanzas: 1 });
         turn.send(Side::Near, management::write_enabled(ticket).into());
-        let sent = Sent::begins(near, 0, turn.home);
+        let sent = Sent::begins(near, 0, turn.relays);
         self.now = Some(Counted { resumes: session.is_some(), taken: 0, settled: 0, asked: None, sent });
         turn.push(Effect::Enlist(session));
     }
@@ -174,7 +174,7 @@ impl Counting {
         let taken = left.taken;
         turn.note(Event::Managed { what: ManagementOutcome::Resumed, stanzas: 1 });
         turn.send(Side::Near, management::write_resumed(&id, taken).into());
-        let sent = Sent::begins(near, acknowledged, turn.home);
+        let sent = Sent::begins(near, acknowledged, turn.relays);
         self.now = Some(Counted { resumes: true, taken, settled: taken, asked: None, sent });
         turn.push(Effect::Enlist(Some((id, owner))));
         Ok(())

@@ -9,7 +9,7 @@ use super::super::judge;
 use super::super::leg::OfLeg;
 use super::super::near::HasNear as _;
 use super::super::turn::Turn;
-use super::super::{Effect, FarId, Home};
+use super::super::{Effect, FarId, RelayParams};
 use super::Inbound;
 use crate::filter::PairRoute;
 use crate::jid::Domain;
@@ -20,16 +20,16 @@ use crate::stream::{Certificate, Method, Pair, receiving};
 
 impl Inbound {
     /// When something is due.
-    pub(in super::super) fn deadline(&self, home: &Home) -> Option<Instant> {
+    pub(in super::super) fn deadline(&self, relays: &RelayParams) -> Option<Instant> {
         let fars = self.fars.values().filter_map(|far| far.deadline()).min();
-        [self.near_deadline(home), self.claims.deadline(), self.counting.deadline(home), fars]
+        [self.near_deadline(relays), self.claims.deadline(), self.counting.deadline(relays), fars]
             .into_iter()
             .flatten()
             .min()
     }
 
-    fn near_deadline(&self, home: &Home) -> Option<Instant> {
-        let times = &home.timeouts;
+    fn near_deadline(&self, relays: &RelayParams) -> Option<Instant> {
+        let times = &relays.timeouts;
         let whole = match self.guard.is_empty() {
             true => self.near.started + times.unauth,
             false => self.near.heard + times.idle,
@@ -74,8 +74,8 @@ impl Inbound {
     }
 
     fn expire_near(&mut self, turn: &mut Turn<'_>) {
-        let (times, now) = (&turn.home.timeouts, turn.now);
-        if self.near_deadline(turn.home).is_none_or(|at| at > now) {
+        let (times, now) = (&turn.relays.timeouts, turn.now);
+        if self.near_deadline(turn.relays).is_none_or(|at| at > now) {
             return;
         }
         if !self.near.is_live() {

@@ -12,7 +12,7 @@ use super::super::event::{Event, ManagementOutcome};
 use super::super::near::Near;
 use super::super::origin::{Origin, pair_of, reread};
 use super::super::turn::Turn;
-use super::super::{Effect, Home, Side};
+use super::super::{Effect, RelayParams, Side};
 use crate::reason::{Direction, Reason};
 use crate::stream::management::{self, Unacknowledged};
 
@@ -31,8 +31,8 @@ pub(super) struct Limbo {
 
 impl Sent {
     /// The count begins: behind so many that were taken before, where a session goes on.
-    pub(super) fn begins(near: &Near, taken: u32, home: &Home) -> Option<Self> {
-        (near.is_bidi() && home.limits.unacked_stanzas > 0)
+    pub(super) fn begins(near: &Near, taken: u32, relays: &RelayParams) -> Option<Self> {
+        (near.is_bidi() && relays.limits.unacked_stanzas > 0)
             .then(|| Self { unacknowledged: Unacknowledged::behind(taken) })
     }
 
@@ -42,8 +42,8 @@ impl Sent {
     }
 
     /// Whether another stanza may go back.
-    pub(super) fn has_room(&self, home: &Home) -> bool {
-        let limits = &home.limits;
+    pub(super) fn has_room(&self, relays: &RelayParams) -> bool {
+        let limits = &relays.limits;
         self.unacknowledged.has_room(1, (limits.unacked_stanzas, limits.unacked_octets))
     }
 
@@ -58,8 +58,8 @@ impl Sent {
     }
 
     /// When something is due.
-    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
-        let (again, dead) = self.unacknowledged.deadlines(home.timeouts.acknowledgement);
+    pub(super) fn deadline(&self, relays: &RelayParams) -> Option<Instant> {
+        let (again, dead) = self.unacknowledged.deadlines(relays.timeouts.acknowledgement);
         again.into_iter().chain(dead).min()
     }
 
@@ -93,7 +93,7 @@ impl Sent {
     /// # Errors
     /// The connection is given up for this reason: nobody can be there.
     pub(super) fn expire(&mut self, turn: &mut Turn<'_>) -> Result<(), Reason> {
-        let (_, dead) = self.unacknowledged.deadlines(turn.home.timeouts.acknowledgement);
+        let (_, dead) = self.unacknowledged.deadlines(turn.relays.timeouts.acknowledgement);
         if dead.is_none_or(|at| at > turn.now) {
             self.ask(turn);
             return Ok(());
@@ -126,7 +126,7 @@ impl Limbo {
         }
         // What comes back from here does not go out besides, nor come back a second time.
         turn.push(Effect::Recall(Side::Near, left.size().1));
-        Some(Self { unacknowledged: left, until: turn.now + turn.home.timeouts.resume })
+        Some(Self { unacknowledged: left, until: turn.now + turn.relays.timeouts.resume })
     }
 
     /// Octets and number of what it keeps.

@@ -34,7 +34,7 @@ impl Outbound {
                     Some(_) => None,
                     None => Pair::read(ends.sender(), ends.target()),
                 };
-                let modern = turn.home.reads_rfc7622(ends.sender());
+                let modern = turn.relays.reads_rfc7622(ends.sender());
                 (known, pair, ends.settle(modern))
             })
         };
@@ -110,8 +110,8 @@ impl Outbound {
                 return self.origin().sent_back(frame.head(), &reason.into(), turn);
             }
         };
-        let (home, receiver) = (turn.home, &lane.pair.target);
-        let hosted = |domain: &str| home.is_same_server(domain, receiver);
+        let (relays, receiver) = (turn.relays, &lane.pair.target);
+        let hosted = |domain: &str| relays.is_same_server(domain, receiver);
         let outgoing = Outgoing {
             rules: permits.out.stanzas(),
             inward: permits.into.as_ref().map(|permit| Inward {
@@ -143,8 +143,8 @@ impl Outbound {
                 let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
                 // XML-18: what another backend does not take; a peer tells by itself, when it is called.
                 if permits.into.is_some() {
-                    let (pair, server) = (&lane.pair, home.hosted.get(receiver));
-                    let most = (home.taken_by(server), Takes::of(server));
+                    let (pair, server) = (&lane.pair, relays.hosted.get(receiver));
+                    let most = (relays.taken_by(server), Takes::of(server));
                     if let Some((reason, measure)) = excess(most, &frame, edits.as_deref(), octets) {
                         let turned = Turned::beyond(frame.head(), reason, measure, octets);
                         return self.turn_away(&turned, pair, turn);

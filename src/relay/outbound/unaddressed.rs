@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::super::Home;
+use super::super::RelayParams;
 use super::super::turn::Turn;
 use super::super::turned::{Fate, Turned};
 use super::Outbound;
@@ -41,18 +41,18 @@ impl Outbound {
         }
         let sender = turned.from.as_deref().unwrap_or_default();
         let target = turned.to.as_deref().unwrap_or_default();
-        let Some(pair) = self.spoken(sender, target, turn.home) else { return };
-        if let Some(octets) = self.origin().told_in_name_of(turned, &pair, (blamed, reason), turn.home) {
-            let answer = self.origin().way_back(&pair, octets.into(), turn.home);
+        let Some(pair) = self.spoken(sender, target, turn.relays) else { return };
+        if let Some(octets) = self.origin().told_in_name_of(turned, &pair, (blamed, reason), turn.relays) {
+            let answer = self.origin().way_back(&pair, octets.into(), turn.relays);
             answer.into_iter().for_each(|effect| turn.push(effect));
         }
     }
 
     /// The pair in whose name its sender can be told: the names as the backend reads what it has written; for an addressee in whose
     /// name nobody can speak, whom the stream is for; for a sender who is missing or no address, whom it comes from. What it reads as a domain that is served here is told as it is spelt.
-    fn spoken(&self, sender: &str, target: &str, home: &Home) -> Option<Pair> {
+    fn spoken(&self, sender: &str, target: &str, relays: &RelayParams) -> Option<Pair> {
         let target = Domain::as_read(target)
-            .filter(|target| !home.hosts(target))
+            .filter(|target| !relays.hosts(target))
             .or_else(|| Domain::as_spelt(target))
             .or_else(|| self.near.asked_for.clone())
             .or_else(|| self.lanes.last().map(|(_, lane)| lane.pair.target.clone()))?;

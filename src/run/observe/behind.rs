@@ -5,9 +5,9 @@
 
 use std::sync::PoisonError;
 
+use super::super::event_context::Around;
 use super::super::refusals::RefusalRecord;
 use super::super::registry::Meta;
-use super::super::told::Around;
 use super::refused::refusal;
 use super::{Observe, capped, peer};
 use crate::jid::Domain;
@@ -28,7 +28,7 @@ pub(super) fn reached(observe: &Observe, meta: &Meta, (hosted, up): (&Domain, bo
         }
         return;
     }
-    // What a stranger meets behind a backend that answers says nothing of the backend.
+    // What an unproven peer meets behind a backend that answers says nothing of the backend.
     let cause = around.detail.as_ref().map(|detail| detail.cause);
     if !up && !matches!(cause, Some(Cause::NotReached | Cause::TimedOut)) {
         return;
@@ -87,7 +87,7 @@ pub(super) fn login(observe: &Observe, meta: &Meta, event: &Event, around: &Arou
     let Event::Login { hosted, mechanism, outcome, reason, .. } = event else { return };
     let mechanism = mechanism.map_or("other", Mechanism::label);
     observe.metrics.logged_in(hosted, mechanism, *outcome);
-    if observe.budget.may_tell(meta) {
+    if observe.budget.may_log(meta) {
         tracing::info!(flow = %meta.flow, domain = %hosted, peer = %peer(meta, around), relay = %meta.id, mechanism,
             outcome = outcome.label(), reason = reason.label(),
             detail = around.detail.as_ref().map(tracing::field::display), "login");

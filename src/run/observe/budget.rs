@@ -40,13 +40,13 @@ impl Budget {
     }
 
     /// Whether one more line about this relay is written.
-    pub(super) fn may_tell(&self, meta: &Meta) -> bool {
+    pub(super) fn may_log(&self, meta: &Meta) -> bool {
         // What nobody listens to need not be counted against the network.
         tracing::enabled!(tracing::Level::INFO) && self.has_room(meta.peer.map(|p| Network::of(p.ip())))
     }
 
     /// Whether one more line about a refusal is written.
-    pub(super) fn may_tell_refusal(&self, network: Option<Network>) -> bool {
+    pub(super) fn may_log_refusal(&self, network: Option<Network>) -> bool {
         tracing::enabled!(tracing::Level::INFO) && self.is_within(&self.refusal_lines, network)
     }
 

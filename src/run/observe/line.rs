@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use super::super::event_context::Around;
 use super::super::registry::Meta;
-use super::super::told::Around;
 use super::{address, capped, shown, tls};
 use crate::jid::Domain;
 use crate::metrics::Door;

@@ -48,7 +48,7 @@ pub(super) fn note(observe: &Observe, meta: &Meta, event: &Event) {
     let now = Timestamp::now();
     let Some(change) = observe.peers.with(|peers| peers.saw(&sight, now)) else { return };
     let met = Met { flow, pair: shown(pair), rule: &sight.rule, relay: Some(meta.id.to_string()) };
-    tell(observe, &met, observe.budget.may_tell(meta), &change, now);
+    tell(observe, &met, observe.budget.may_log(meta), &change, now);
 }
 
 /// The same of what has come to wait because other nodes know the pair otherwise.

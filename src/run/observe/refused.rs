@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::super::event_context::{Around, Before};
 use super::super::refusals::RefusalRecord;
 use super::super::registry::Meta;
-use super::super::told::{Around, Before};
 use super::super::{Failure, now};
 use super::line::{AtDoor, names, pair_of};
 use super::{Observe, address, capped, peer, peer_of, shown};
@@ -41,7 +41,7 @@ impl Observe {
         if reason != Reason::AuditFull && self.may_record(Some(Network::of(peer.ip()))) {
             self.act(&AtDoor::new(door, peer, reason, around.detail.as_ref()));
         }
-        if self.budget.may_tell_refusal(Some(Network::of(peer.ip()))) {
+        if self.budget.may_log_refusal(Some(Network::of(peer.ip()))) {
             let remedy = remedy(reason, around.detail.as_ref());
             let detail = around.detail.as_ref();
             // For the operator to act on: only an address of ours should come there at all.
@@ -80,7 +80,7 @@ impl Observe {
             | Limit::Unproven => peer.map(|p| Network::of(p.ip()).around()),
             _ => None,
         };
-        if self.limits.admits(&(network, limit), now()) && self.budget.may_tell_refusal(network) {
+        if self.limits.admits(&(network, limit), now()) && self.budget.may_log_refusal(network) {
             let peer = peer.map_or_else(|| "none".to_owned(), |p| p.to_string());
             tracing::info!(%peer, limit = limit.label(), reason = reason.label(), key = reason.limit(),
                 "turned away; told once a minute for a network");
@@ -124,7 +124,7 @@ impl Observe {
         let (reason, detail) = (record.reason, around.detail.as_ref());
         let entry = entry(meta, what, record, around);
         // A name that a backend may not use has a line of its own, with the remedy.
-        if !reason.is(Class::Misnamed) && self.budget.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip())))
+        if !reason.is(Class::Misnamed) && self.budget.may_log_refusal(meta.peer.map(|p| Network::of(p.ip())))
         {
             tracing::info!(flow = %meta.flow, pair = %pair_of(record).unwrap_or_default(),
                 peer = %peer_of(meta, around, record.pair.as_ref()), relay = %meta.id, reason = reason.label(),

@@ -77,7 +77,7 @@ impl Observe {
             detail: Some(detail),
             ..refusal("stanza", meta.flow.label(), *reason, around)
         };
-        if self.budget.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
+        if self.budget.may_log_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
             tracing::info!(flow = %meta.flow, pair = %pair.as_ref().map(shown).unwrap_or_default(),
                 peer = %peer_of(meta, around, pair.as_ref()), relay = %meta.id, reason = reason.label(), address = whose,
                 most, found, octets, rule = entry.rule, at = entry.place, detail = around.detail.as_ref().map(tracing::field::display), limit = reason.limit(), remedy = entry.remedy, "stanza refused");

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::carriage::Way;
+use super::courier_lanes::Way;
 use super::{Pump, back, charges};
 use crate::policy::Policy;
 use crate::reason::{Detail, Flow, Reason};
-use crate::relay::{ClaimId, Effect, Event, Home, Input, Portrait, Side, Under};
+use crate::relay::{ClaimId, Effect, Event, Input, RelayParams, RelaySnapshot, Side, Under};
+use crate::run::event_context::overhear;
 use crate::run::leg::{Due, Found, Leg};
 use crate::run::registry::{INBOX, News, Order, Phase, View};
-use crate::run::told::overhear;
 use crate::stream::{KeyAnswer, Pair};
 use crate::tls::TrustStore;
 use crate::xml::Token;
@@ -42,9 +42,9 @@ impl Pump {
                 Order::Overtaken => self.give_back_overtaken(),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
                 Order::Describe(under, trust, tell) => {
-                    let portrait = self.portrait(under.as_deref(), trust.as_deref());
+                    let snapshot = self.snapshot(under.as_deref(), trust.as_deref());
                     // Whoever asked may have lost patience.
-                    let _told = tell.send(View { meta: self.meta, since: self.life.since(), portrait });
+                    let _told = tell.send(View { meta: self.meta, since: self.life.since(), snapshot });
                 }
             }
         }
@@ -71,15 +71,15 @@ impl Pump {
         if let Some(tools) = tools.and_then(|tools| tools.upgrade())
             && !Arc::ptr_eq(&self.tools, &tools)
         {
-            self.give_back_departed(&tools.home, cx);
+            self.give_back_departed(&tools.relays, cx);
             self.tools = tools;
-            self.step(Side::Near, Input::Home(Arc::clone(&self.tools.home)));
+            self.step(Side::Near, Input::RelayParams(Arc::clone(&self.tools.relays)));
         }
         // POL-07: what couriers hold of a remote server knows of itself whose it is, and not from where it has come.
         let bans = Arc::clone(&policy);
         self.step(Side::Near, Input::Policy(policy));
         let banned =
-            self.carriage.cargo().is_some_and(|held| held.is_from(|ip| bans.bans().holds_address(ip)));
+            self.courier_lanes.cargo().is_some_and(|held| held.is_from(|ip| bans.bans().holds_address(ip)));
         if banned && let Some(pair) = self.relay.carries().cloned() {
             self.step(Side::Near, Input::Withdraw(pair, Reason::Banned));
         }
@@ -108,14 +108,14 @@ impl Pump {
 
     /// What the servers behind have sent in names that the next home does not know comes back to them by this one, as long as it is
     /// known where that is: nothing that was taken is lost in silence.
-    fn give_back_departed(&mut self, next: &Home, cx: &mut Context<'_>) {
-        let home = Arc::clone(&self.tools.home);
-        let departs = |pair: &Pair| home.hosts(&pair.sender) && !next.hosts(&pair.sender);
+    fn give_back_departed(&mut self, next: &RelayParams, cx: &mut Context<'_>) {
+        let relays = Arc::clone(&self.tools.relays);
+        let departs = |pair: &Pair| relays.hosts(&pair.sender) && !next.hosts(&pair.sender);
         if let Some(pair) = self.relay.carries().filter(|pair| departs(pair)).cloned() {
             self.step(Side::Near, Input::Withdraw(pair, Reason::NotConfigured));
             while self.take_cargo(cx) {}
         }
-        if let Some(stanza) = self.carriage.take_stalled(departs) {
+        if let Some(stanza) = self.courier_lanes.take_stalled(departs) {
             self.step(Side::Near, Input::Refused(stanza, Reason::NotConfigured));
         }
     }
@@ -131,14 +131,14 @@ impl Pump {
     }
 
     /// What it is, and what it would be under this policy, with certificates judged by that.
-    fn portrait(&self, policy: Option<&Policy>, trust: Option<&TrustStore>) -> Portrait {
+    fn snapshot(&self, policy: Option<&Policy>, trust: Option<&TrustStore>) -> RelaySnapshot {
         let again = |trust: &TrustStore| -> Vec<_> {
             let sides = self.legs.sides().into_iter();
             let shown = sides.filter_map(|side| Some((side, self.relay.certificate(side)?)));
             shown.filter_map(|(side, shown)| Some((side, trust.describe_again(shown)?))).collect()
         };
         let again = trust.map(again).unwrap_or_default();
-        self.relay.portrait_under(&Under { policy, again: &again })
+        self.relay.snapshot_under(&Under { policy, again: &again })
     }
 
     /// What has not gone out by now goes back to its sender; at the very end, where nobody carries it any more, it is
@@ -218,13 +218,13 @@ impl Pump {
     }
 
     pub(super) fn poll_bounces(&mut self, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(outcome) = self.carriage.bounces.poll(&self.tools, cx) else { return false };
+        let Poll::Ready(outcome) = self.courier_lanes.bounces.poll(&self.tools, cx) else { return false };
         self.bounced(outcome);
         true
     }
 
     pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        let stalled = self.carriage.poll_stalled(cx);
+        let stalled = self.courier_lanes.poll_stalled(cx);
         let moved = stalled.is_some();
         match stalled {
             Some((Way::Lane(id), stanza)) => self.hand(id, stanza),
@@ -235,7 +235,7 @@ impl Pump {
     }
 
     pub(super) fn take_cargo(&mut self, cx: &mut Context<'_>) -> bool {
-        let taken = self.carriage.take(&self.legs.fars, cx);
+        let taken = self.courier_lanes.take(&self.legs.fars, cx);
         let moved = !taken.is_empty();
         for (load, stanza) in taken {
             self.step(Side::Near, Input::Queue(load, stanza));
@@ -244,10 +244,10 @@ impl Pump {
     }
 
     pub(super) fn poll_settling(&mut self, cx: &mut Context<'_>) -> bool {
-        let within = self.tools.home.timeouts.acknowledgement / 4 * 3;
+        let within = self.tools.relays.timeouts.acknowledgement / 4 * 3;
         let mut moved = false;
         while let Poll::Ready(input) =
-            self.settling.poll(&self.legs.fars, self.carriage.is_stalled(), within, cx)
+            self.settling.poll(&self.legs.fars, self.courier_lanes.is_stalled(), within, cx)
         {
             moved = true;
             input.into_iter().for_each(|input| self.step(Side::Near, input));
@@ -285,7 +285,7 @@ impl Pump {
         moved
     }
 
-    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02), and who has lost the place to
+    /// Tells what an unproven peer holds; who holds more than there is room for is turned away (LIM-02), and who has lost the place to
     /// a newcomer (LIM-06).
     pub(super) fn weigh(&mut self, cx: &mut Context<'_>) -> bool {
         let Err(reason) = self.places.hold(|| self.legs.held(), cx) else { return false };
@@ -360,7 +360,7 @@ impl Pump {
     pub(super) fn poll_out(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         // Whoever has a stanza finds it counted.
         self.count_passed();
-        let (flow, times) = (self.meta.flow, &self.tools.home.timeouts);
+        let (flow, times) = (self.meta.flow, &self.tools.relays.timeouts);
         let hurry = self.legs.patience(flow, side, !self.backs.is_empty(), times);
         let (stanza, close) = (self.tools.params.stanza, times.close);
         let Some(leg) = self.legs.get_mut(side) else { return false };
@@ -381,7 +381,7 @@ impl Pump {
                 sent.moved
             }
         };
-        match self.legs.secure(side, &*self.tools.outside, &self.meta) {
+        match self.legs.secure(side, &*self.tools.transport, &self.meta) {
             Ok(begun) => moved |= begun,
             Err(reason) => {
                 self.gone(side, reason);
@@ -474,7 +474,9 @@ impl Pump {
     /// Whether what this leg brings has room to go. What comes back over a courier's leg has its rates, and waits for room, where it is
     /// read, as what a near leg brings.
     fn wants(&self, side: Side) -> bool {
-        let held = self.charges.is_held() || self.carriage.is_stalled() || self.carriage.bounces.are_slowed();
+        let held = self.charges.is_held()
+            || self.courier_lanes.is_stalled()
+            || self.courier_lanes.bounces.are_slowed();
         let waits = match side {
             Side::Near => held || self.settling.waits(),
             Side::Far(_) => held && self.legs.near.is_none(),

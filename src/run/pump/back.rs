@@ -72,7 +72,8 @@ impl Backs {
         match self.0.get_mut(&pair) {
             Some(back) => back.ending = false,
             None => {
-                let cargo = tools.peering.couriers.open_back(&tools.home.limits, &tools.registry, &pair, id);
+                let cargo =
+                    tools.peering.couriers.open_back(&tools.relays.limits, &tools.registry, &pair, id);
                 let back = Back { cargo, rates: None, shut: None, ending: false, returned: Vec::new() };
                 self.0.insert(pair, back);
             }

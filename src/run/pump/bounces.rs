@@ -70,7 +70,7 @@ impl Bounces {
     }
 
     fn line_up(&mut self, tools: &Arc<Tools>, bounce: Bounce) -> Result<(), Reason> {
-        let (most, slowed) = (tools.home.limits.queue_octets, self.are_slowed());
+        let (most, slowed) = (tools.relays.limits.queue_octets, self.are_slowed());
         let waiting = self.0.get_or_insert_default();
         let octets = waiting.octets.saturating_add(bounce.stanza.len());
         match octets > most {
@@ -190,7 +190,7 @@ impl Bounces {
 
 /// A bounce of this pair goes nowhere.
 fn unanswered(tools: &Tools, pair: &Pair) {
-    tools.observe.unanswered(courier::sides(&tools.home, pair), Reason::QueueFull);
+    tools.observe.unanswered(courier::sides(&tools.relays, pair), Reason::QueueFull);
 }
 
 /// A bounce that may not go out within this time does not go out.

@@ -21,9 +21,9 @@ fn counted(tools: &Tools, line: &str) -> f64 {
 // is over that, because several streams bring as much for one address, is counted.
 #[tokio::test(start_paused = true)]
 async fn bounces_above_the_rate_go_out_in_their_turn() {
-    let outside = Scripted::default();
-    let _silent = outside.lay(1 << 20);
-    let tools = tools(outside);
+    let transport = Scripted::default();
+    let _silent = transport.lay(1 << 20);
+    let tools = tools(transport);
     let (pair, stanza) = bounce(0);
     while tools.peering.couriers.admits_bounce(&pair, &stanza).is_ok() {}
     let begun = now();

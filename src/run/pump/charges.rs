@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::Caller;
-use super::super::quarantine::Book;
+use super::super::quarantine::QuarantineList;
 use super::far::Sending;
 use super::fars::Fars;
 use crate::limit::{Allowance, Rated, Rates, Senders, Tally, Valve};
@@ -93,7 +93,7 @@ impl Charges {
         &mut self,
         stanza: &Passing,
         senders: &Senders,
-        quarantine: &Book,
+        quarantine: &QuarantineList,
         metrics: &Metrics,
         now: Instant,
     ) -> Result<(), Reason> {

@@ -12,7 +12,7 @@ use super::super::courier::InsideTicket;
 use super::super::leg::{Leg, Link};
 use super::super::parting::{PartingTicket, Partings};
 use super::super::seeking::{Doubt, Seeking};
-use super::super::{Caller, Connection, Later, Outside, RemainingCandidates, backends, now};
+use super::super::{Caller, Connection, Later, RemainingCandidates, Transport, backends, now};
 use crate::jid::Domain;
 use crate::limit::{Callback, Callbacks, ProvenSlot, StreamTicket, Valve};
 use crate::policy::{Federation, Policy};
@@ -47,14 +47,14 @@ impl Far {
     /// A leg for that pair on its way there, as soon as it has the place that it needs at a server behind. The connection stands in for `caller`, if
     /// it stands in for one.
     pub(in crate::run) fn connecting(
-        outside: &dyn Outside,
+        transport: &dyn Transport,
         (pair, destination): (Option<Pair>, Destination),
         caller: Option<Arc<Caller>>,
         place: Option<Awaited>,
         content: Content,
         limits: &StreamLimits,
     ) -> Self {
-        let route = outside.route(&destination, caller);
+        let route = transport.route(&destination, caller);
         let progress = route.progress();
         let (place, connection) = match place {
             Some((place, granted)) => {

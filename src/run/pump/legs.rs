@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::leg::{Leg, Link};
 use super::super::registry::Meta;
-use super::super::{Outside, Params, Towards, now};
+use super::super::{Params, Towards, Transport, now};
 use super::fars::Fars;
 use crate::limit::Valve;
 use crate::reason::{Facing, Flow, Reason};
@@ -194,7 +194,12 @@ impl Legs {
     ///
     /// # Errors
     /// [`Reason::Internal`] for a leg to a backend: those are spoken to in clear, and a relay never asks for TLS there. The leg is closed.
-    pub(super) fn secure(&mut self, side: Side, outside: &dyn Outside, meta: &Meta) -> Result<bool, Reason> {
+    pub(super) fn secure(
+        &mut self,
+        side: Side,
+        transport: &dyn Transport,
+        meta: &Meta,
+    ) -> Result<bool, Reason> {
         if !self.get(side).is_some_and(Leg::is_upgrade_due) {
             return Ok(false);
         }
@@ -208,12 +213,12 @@ impl Legs {
             None => {
                 let named = leg.named.as_deref().and_then(|domain| crate::jid::Domain::parse(domain).ok());
                 let peer = meta.peer.map(|peer| peer.ip());
-                leg.link = Link::Upgrading(outside.secure_near(io, meta.flow, named, peer));
+                leg.link = Link::Upgrading(transport.secure_near(io, meta.flow, named, peer));
             }
             Some(Destination::World { from, target, posh, via, .. }) => {
                 let published = leg.published.take().unwrap_or_default();
                 let towards = Towards { from, target, published, posh, via };
-                leg.link = Link::Upgrading(outside.secure_far(io, towards));
+                leg.link = Link::Upgrading(transport.secure_far(io, towards));
             }
             Some(Destination::Backend(_) | Destination::Client(_)) => return Err(Reason::Internal),
         }

@@ -7,39 +7,39 @@ use std::task::Context;
 use std::time::Instant;
 
 use crate::jid::Domain;
-use crate::limit::{Proven, ProvenSlot, Stranger, Welcome};
+use crate::limit::{Proven, ProvenSlot, UnprovenPlace, Welcome};
 use crate::policy::Quotas;
 use crate::reason::Reason;
 
 /// The places of one connection.
 #[derive(Default)]
 pub(in crate::run) struct Places {
-    /// Among strangers, until it is proven.
-    stranger: Option<Stranger>,
+    /// Among the unproven, until it is proven.
+    unproven: Option<UnprovenPlace>,
     /// Among those who are proven: by what they proved, and by their network.
     proven: [Option<ProvenSlot>; 2],
     welcome: Option<Welcome>,
-    /// It was told to go, because there is no room for strangers.
+    /// It was told to go, because there is no room for the unproven.
     unwelcome: bool,
 }
 
 impl Places {
     /// Nobody knows yet who this is.
-    pub(super) fn of(stranger: Stranger) -> Self {
-        Self { stranger: Some(stranger), ..Self::default() }
+    pub(super) fn of(unproven: UnprovenPlace) -> Self {
+        Self { unproven: Some(unproven), ..Self::default() }
     }
 
-    /// A stranger says who he is, and others are asked whether that is so.
+    /// An unproven peer says who he is, and others are asked whether that is so.
     pub(in crate::run) fn claims(&self) {
-        if let Some(stranger) = &self.stranger {
-            stranger.claims();
+        if let Some(unproven) = &self.unproven {
+            unproven.claims();
         }
     }
 
     /// Whoever asks about a key that we made was called by us: a hoster asks for each of its domains.
     pub(in crate::run) fn is_honest(&mut self) {
-        if let Some(stranger) = &mut self.stranger {
-            stranger.is_honest();
+        if let Some(unproven) = &mut self.unproven {
+            unproven.is_honest();
         }
     }
 
@@ -53,20 +53,20 @@ impl Places {
         octets: impl FnOnce() -> usize,
         cx: &mut Context<'_>,
     ) -> Result<(), Reason> {
-        let Some(stranger) = &mut self.stranger else { return Ok(()) };
-        let displaced = stranger.poll_displaced(cx).is_ready();
-        let room = stranger.hold(octets());
-        let outcome = room.and(if displaced { Err(Reason::TooManyStrangers) } else { Ok(()) });
+        let Some(unproven) = &mut self.unproven else { return Ok(()) };
+        let displaced = unproven.poll_displaced(cx).is_ready();
+        let room = unproven.hold(octets());
+        let outcome = room.and(if displaced { Err(Reason::TooManyUnproven) } else { Ok(()) });
         match outcome.is_err() && std::mem::replace(&mut self.unwelcome, true) {
             true => Ok(()),
             false => outcome,
         }
     }
 
-    /// It is proven, and no stranger any more.
+    /// It is proven, and unproven no more.
     pub(in crate::run) fn prove(&mut self, now: Instant) {
-        if let Some(stranger) = self.stranger.take() {
-            self.welcome = Some(stranger.prove(now));
+        if let Some(unproven) = self.unproven.take() {
+            self.welcome = Some(unproven.prove(now));
         }
     }
 

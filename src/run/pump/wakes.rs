@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
 use super::super::shares::{Place, Shares};
-use super::knock::Knock;
+use super::wake_flag::WakeFlag;
 
 /// What wakes one relay, and when.
 pub(in crate::run) struct Wakes {
     /// What orders, news and the timer wake.
-    knock: Option<Arc<Knock>>,
+    knock: Option<Arc<WakeFlag>>,
     /// Its place among those that always have more to do.
     place: Option<Arc<Place>>,
     timer: Pin<Box<Sleep>>,
@@ -70,7 +70,7 @@ impl Wakes {
         self.place.take_if(|place| place.is_called());
         let known = self.knock.take().filter(|knock| knock.wakes(cx));
         let anew = known.is_none();
-        let knock = self.knock.insert(known.unwrap_or_else(|| Knock::new(cx.waker())));
+        let knock = self.knock.insert(known.unwrap_or_else(|| WakeFlag::new(cx.waker())));
         Woken { heard: knock.was_heard(), waker: Waker::from(Arc::clone(knock)), anew }
     }
 

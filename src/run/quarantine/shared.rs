@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::{Book, FORGOTTEN, MOST, NAMES, Party, is_party};
+use super::{FORGOTTEN, MOST, NAMES, Party, QuarantineList, is_party};
 
 /// What an exchange comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Party {
     }
 }
 
-impl Book {
+impl QuarantineList {
     /// The clock that nodes have in common is so many milliseconds ahead of this one's.
     pub fn set_ahead(&self, ahead: i64) {
         self.ahead.store(ahead, Ordering::Relaxed);

@@ -16,7 +16,7 @@ use crate::relay::{Behalf, Destination};
 use crate::stream::TlsVersion;
 
 impl Way {
-    /// The domain is not to be had. What a stranger has made us try is held against it for nobody else (LIM-06).
+    /// The domain is not to be had. What an unproven peer has made us try is held against it for nobody else (LIM-06).
     pub(super) fn missed(&self, reason: Reason) {
         match &self.destination {
             Destination::World { target, behalf: Behalf::Claim, .. } => {

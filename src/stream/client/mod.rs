@@ -1,25 +1,25 @@
 //! Clients and their server, as far as the gateway stands between them: two roles, and what each lets through.
 //!
-//! [`Serving`] is the server towards a client, [`Posing`] the client towards the server inside. That server decides every
+//! [`ClientReceiving`] is the server towards a client, [`ClientInitiating`] the client towards the server inside. That server decides every
 //! login; the two see to it that a client hears and uses only what is on the lists, and that no stanza passes before the
 //! server itself has said who speaks ([`Own`]). What crosses from one to the other is an [`Ask`] or a [`ServerAnswer`].
 
 pub mod certified;
 pub mod ended;
 pub mod features;
+pub mod initiating;
 pub mod login;
 pub mod mechanism;
 pub mod own;
-pub mod posing;
-pub mod serving;
+pub mod receiving;
 pub mod signed;
 
 pub use features::{ClientOffer, Rules};
+pub use initiating::ClientInitiating;
 pub use login::Profile;
 pub use mechanism::Mechanism;
 pub use own::Own;
-pub use posing::Posing;
-pub use serving::Serving;
+pub use receiving::ClientReceiving;
 
 use crate::jid::Domain;
 use crate::xml::{Content, Header};

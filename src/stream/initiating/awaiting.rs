@@ -11,8 +11,8 @@ use super::super::keyring::Keyring;
 use super::super::management::{self, Nonza};
 use super::super::{KeyAnswer, KeyCheck, dialback, fault, features};
 use super::{
-    Awaiting, Counts, Effect, Errand, Initiating, InitiatingParams, Input, Line, MAX_UNASKED, Standing,
-    Stepped, ended_by, send, stand,
+    Awaiting, Counts, Effect, Errand, EstablishedState, Initiating, InitiatingParams, Input, Line,
+    MAX_UNASKED, Stepped, ended_by, send, stand,
 };
 use crate::reason::{Cause, Facing, Reason, StanzaCondition};
 use crate::xml::{CLOSE, Frame, Kind, names};
@@ -130,7 +130,7 @@ impl Awaiting {
                     )) => KeyAnswer::Trouble(Reason::RemoteNotFound),
                     dialback::DialbackType::Error(_) => KeyAnswer::Trouble(Reason::DialbackRefused),
                 };
-                let standing = Standing { line: self.line, counts: Counts::No };
+                let standing = EstablishedState { line: self.line, counts: Counts::No };
                 Ok((Initiating::Established(standing), vec![Effect::Answered(answer)]))
             }
             (Ok(Dialback::Claimed { .. } | Dialback::Asked { .. }), _) => {
@@ -148,7 +148,7 @@ impl Awaiting {
     }
 }
 
-impl Standing {
+impl EstablishedState {
     pub(super) fn step(mut self, input: Input) -> Stepped {
         match input {
             Input::Element(frame) if self.line.bidi && frame.head().kind() != Kind::Other => {

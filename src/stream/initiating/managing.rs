@@ -8,7 +8,8 @@ use super::super::fault::Fault;
 use super::super::features::Offered;
 use super::super::management::{self, Count, Manage, Managed, Nonza, Taken};
 use super::{
-    Counts, Effect, Established, Initiating, InitiatingParams, Input, Line, Standing, Stepped, ended_by, send,
+    Counts, Effect, Established, EstablishedState, Initiating, InitiatingParams, Input, Line, Stepped,
+    ended_by, send,
 };
 use crate::reason::{Cause, Reason};
 use crate::xml::Kind;
@@ -57,7 +58,7 @@ fn established(
     managed: Managed,
 ) -> (Initiating, Vec<Effect>) {
     let established = Established { external, max_octets: offered.max_octets, managed };
-    (Initiating::Established(Standing { line, counts }), vec![Effect::Established(established)])
+    (Initiating::Established(EstablishedState { line, counts }), vec![Effect::Established(established)])
 }
 
 impl Managing {

@@ -68,7 +68,7 @@ fn an_arm_that_names_nothing_is_found() {
         ["_ => {}", "(_, _) => {}", "(Side::Near, _) => {}", "_ if late => {}\n    input => two(input),"]
     {
         assert_eq!(blind(&arms("(_, Input::Drain)", last), "Input::"), [1], "{last}");
-        assert!(blind(&arms("(_, posing::Input::End)", last), "Input::").is_empty(), "{last}");
+        assert!(blind(&arms("(_, initiating::Input::End)", last), "Input::").is_empty(), "{last}");
     }
     for last in ["(_, Input::Yield) => {}", "(side, input) => two(side, input),", "(_, of_leg!()) => {}"] {
         assert!(blind(&arms("(_, Input::Drain)", last), "Input::").is_empty(), "{last}");

@@ -76,7 +76,7 @@ fn every_kind_of_stanza_passes_both_ways() {
 /// RLY-07.
 #[test]
 fn the_language_of_a_stream_travels_with_its_stanzas() {
-    let mut stage = Stage::new(home(), any(), Flow::C2s, Some(secured("hall.example", &[])));
+    let mut stage = Stage::new(relays(), any(), Flow::C2s, Some(secured("hall.example", &[])));
     stage.hears(NEAR, &hello());
     stage.connected(FarId(1), None);
     stage.hears(FAR, &greeting("B-1", &mechanisms(&["PLAIN"])));
@@ -107,7 +107,7 @@ fn the_server_hears_the_language_of_its_client() {
         (Some(&long), None),
     ] {
         let lang = |tag: Option<&str>| tag.map(|tag| format!(" xml:lang='{tag}'")).unwrap_or_default();
-        let mut stage = Stage::new(home(), any(), Flow::C2s, Some(secured("hall.example", &[])));
+        let mut stage = Stage::new(relays(), any(), Flow::C2s, Some(secured("hall.example", &[])));
         let header = open(&format!(" to='hall.example' version='1.0'{}", lang(tag)));
         stage.hears(NEAR, &header);
         stage.connected(FarId(1), None);

@@ -3,11 +3,11 @@
 use super::*;
 
 /// A home whose clients must show a certificate for their account.
-fn strict() -> gatehouse::relay::Home {
-    let mut home = home();
-    home.clients.get_mut(&domain("hall.example")).unwrap().certificate =
+fn strict() -> gatehouse::relay::RelayParams {
+    let mut relays = relays();
+    relays.clients.get_mut(&domain("hall.example")).unwrap().certificate =
         CertificateTerms { demand: Demand::Require, by: CertificateName::XmppAddress };
-    home
+    relays
 }
 
 /// A client with a certificate for that account, that has heard these features of its server.

@@ -4,7 +4,7 @@ use super::*;
 
 /// A client on direct TLS, greeted; nobody inside yet.
 fn arrived() -> Stage {
-    let mut stage = Stage::new(home(), any(), Flow::C2s, Some(secured("hall.example", &[])));
+    let mut stage = Stage::new(relays(), any(), Flow::C2s, Some(secured("hall.example", &[])));
     stage.hears(NEAR, &hello());
     stage
 }
@@ -41,7 +41,7 @@ fn a_clients_stream_error_closes_its_servers_stream() {
 fn a_server_that_does_not_close_is_not_waited_for() {
     let mut stage = bound();
     stage.hears(NEAR, "</stream:stream>");
-    stage.wait(home().timeouts.close);
+    stage.wait(relays().timeouts.close);
     assert_eq!(stage.said(NEAR), "</stream:stream>");
     assert!(stage.has(|e| matches!(e, Effect::Cut(FAR))));
     assert!(stage.relay.is_done());
@@ -199,7 +199,7 @@ fn another_backend_is_tried_until_one_has_spoken() {
 
 #[test]
 fn who_does_not_come_to_a_bind_is_not_waited_for() {
-    let unauth = home().timeouts.unauth;
+    let unauth = relays().timeouts.unauth;
     let mut stage = offered(&mechanisms(&["PLAIN"]));
     stage.said(NEAR);
     stage.wait(unauth);
@@ -215,7 +215,7 @@ fn who_does_not_come_to_a_bind_is_not_waited_for() {
     let mut stage = arrived();
     stage.connected(FarId(1), None);
     stage.said(NEAR);
-    stage.wait(home().timeouts.header);
+    stage.wait(relays().timeouts.header);
     assert!(stage.has(|e| matches!(e, Effect::Retry(FarId(1), _))));
     stage.step(FAR, Input::Unreachable(Reason::BackendDown.into()));
     assert_eq!(ended(&mut stage), "internal-server-error");
@@ -225,7 +225,7 @@ fn who_does_not_come_to_a_bind_is_not_waited_for() {
     stage.connected(FarId(1), None);
     stage.said(NEAR);
     stage.hears(FAR, &open(" id='B-1' from='hall.example' version='1.0'"));
-    stage.wait(home().timeouts.header);
+    stage.wait(relays().timeouts.header);
     assert_eq!(ended(&mut stage), "internal-server-error");
     assert!(!stage.has(|e| matches!(e, Effect::Retry(..))));
 }
@@ -256,10 +256,10 @@ fn the_story_is_told_once_and_counted() {
 fn a_client_under_way_moves_to_the_reloaded_settings() {
     let mut stage = arrived();
     let before = stage.relay.deadline().unwrap();
-    let mut next = home();
+    let mut next = relays();
     next.timeouts.unauth /= 2;
     let sooner = next.timeouts.unauth;
-    stage.step(NEAR, Input::Home(std::sync::Arc::new(next)));
+    stage.step(NEAR, Input::RelayParams(std::sync::Arc::new(next)));
     assert_eq!(before - stage.relay.deadline().unwrap(), sooner);
 }
 
@@ -267,11 +267,11 @@ fn a_client_under_way_moves_to_the_reloaded_settings() {
 #[test]
 fn a_client_of_a_domain_that_is_no_longer_served_is_told_that_it_is_gone() {
     let mut stage = bound();
-    stage.step(NEAR, Input::Home(std::sync::Arc::new(home())));
+    stage.step(NEAR, Input::RelayParams(std::sync::Arc::new(relays())));
     assert_eq!(stage.said(NEAR), "", "the same domain");
-    let mut next = home();
+    let mut next = relays();
     next.clients.clear();
-    stage.step(NEAR, Input::Home(std::sync::Arc::new(next)));
+    stage.step(NEAR, Input::RelayParams(std::sync::Arc::new(next)));
     let said = stage.said(NEAR);
     assert!(said.contains("<host-gone") && said.ends_with("</stream:stream>"), "{said}");
     assert_eq!(stage.said(FAR), "</stream:stream>");

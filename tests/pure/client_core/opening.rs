@@ -5,7 +5,7 @@ use super::*;
 // C2S-03, CB-03.
 #[test]
 fn a_client_logs_in_by_starttls_and_scram() {
-    let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+    let mut stage = Stage::new(relays(), any(), Flow::C2s, None);
     stage.hears(NEAR, &hello());
     let said = stage.said(NEAR);
     assert!(said.contains(" from='hall.example'") && said.contains(" version='1.0'"), "{said}");
@@ -115,7 +115,7 @@ fn nothing_but_starttls_is_taken_in_clear() {
         ),
     ];
     for (text, condition) in rows {
-        let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+        let mut stage = Stage::new(relays(), any(), Flow::C2s, None);
         stage.hears(NEAR, &hello());
         stage.said(NEAR);
         stage.hears(NEAR, text);
@@ -132,7 +132,7 @@ fn a_starttls_is_known_by_its_name() {
         format!("<starttls xmlns='{TLS}' id='5'/>"),
         format!("<starttls xmlns='{TLS}' xml:lang='en'>\n </starttls>"),
     ] {
-        let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+        let mut stage = Stage::new(relays(), any(), Flow::C2s, None);
         stage.hears(NEAR, &hello());
         stage.said(NEAR);
         stage.hears(NEAR, &text);
@@ -164,7 +164,7 @@ fn a_header_that_does_not_fit_is_answered_and_refused() {
     ];
     for (header, condition) in rows {
         for direct in [None, Some(secured("", &[]))] {
-            let mut stage = Stage::new(home(), any(), Flow::C2s, direct);
+            let mut stage = Stage::new(relays(), any(), Flow::C2s, direct);
             stage.hears(NEAR, &header);
             let said = stage.said(NEAR);
             assert!(said.contains("<stream:stream ") && !said.contains("nowhere"), "{said}");
@@ -172,7 +172,7 @@ fn a_header_that_does_not_fit_is_answered_and_refused() {
             assert!(stage.connects().is_empty());
         }
     }
-    let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+    let mut stage = Stage::new(relays(), any(), Flow::C2s, None);
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     assert_eq!(ended(&mut stage), "invalid-namespace");
 }
@@ -180,18 +180,18 @@ fn a_header_that_does_not_fit_is_answered_and_refused() {
 /// STR-15.
 #[test]
 fn the_header_names_the_domain_whose_certificate_was_shown() {
-    let mut home = home();
-    home.clients.insert(domain("annex.example"), Default::default());
+    let mut relays = relays();
+    relays.clients.insert(domain("annex.example"), Default::default());
     // Whatever the client asked for: without a name it is the default that was shown.
     for asked in [Some("annex.example"), Some("hall.example"), None] {
         let mut facts = secured("annex.example", &[]);
         facts.sni = asked.map(str::to_owned);
-        let mut stage = Stage::new(home.clone(), any(), Flow::C2s, Some(facts));
+        let mut stage = Stage::new(relays.clone(), any(), Flow::C2s, Some(facts));
         stage.hears(NEAR, &hello());
         let said = stage.said(NEAR);
         assert!(said.contains("<host-unknown ") && said.contains(" that of annex.example</text>"), "{said}");
     }
-    let mut stage = Stage::new(home, any(), Flow::C2s, None);
+    let mut stage = Stage::new(relays, any(), Flow::C2s, None);
     stage.hears(NEAR, &hello());
     stage.hears(NEAR, &format!("<starttls xmlns='{TLS}'/>"));
     stage.step(NEAR, Input::Secured(secured("", &[])));
@@ -206,7 +206,7 @@ fn the_header_names_the_domain_whose_certificate_was_shown() {
 fn the_from_of_a_header_is_neither_judged_nor_passed_on() {
     for from in ["localhost", "@", "", "eve@evil.example", "bob@hall.example", "hall.example"] {
         let header = open(&format!(" to='hall.example' from='{from}' version='1.0'"));
-        let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+        let mut stage = Stage::new(relays(), any(), Flow::C2s, None);
         stage.hears(NEAR, &header);
         stage.hears(NEAR, &format!("<starttls xmlns='{TLS}'/>"));
         stage.step(NEAR, Input::Secured(secured("", &[])));
@@ -367,9 +367,9 @@ fn the_clients_address_is_in_no_stream() {
 
 #[test]
 fn the_operators_list_decides() {
-    let mut home = home();
-    home.clients.get_mut(&domain("hall.example")).unwrap().mechanisms = [Mechanism::ScramSha256].into();
-    let mut stage = offered_at(home, &mechanisms(&["PLAIN", "SCRAM-SHA-256", "ANONYMOUS"]));
+    let mut relays = relays();
+    relays.clients.get_mut(&domain("hall.example")).unwrap().mechanisms = [Mechanism::ScramSha256].into();
+    let mut stage = offered_at(relays, &mechanisms(&["PLAIN", "SCRAM-SHA-256", "ANONYMOUS"]));
     assert!(stage.said(NEAR).contains(&mechanisms(&["SCRAM-SHA-256"])));
     stage.hears(NEAR, &plain("alice"));
     assert!(stage.said(NEAR).contains("<invalid-mechanism/>"));

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use gatehouse::reason::Reason;
 use gatehouse::stream::StreamIds;
 use gatehouse::stream::client::features::Inline;
-use gatehouse::stream::client::posing::{self, Posing};
-use gatehouse::stream::client::serving::{self, Serving};
+use gatehouse::stream::client::initiating::{self, ClientInitiating};
+use gatehouse::stream::client::receiving::{self, ClientReceiving};
 use gatehouse::stream::client::{
     Ask, Cause, ClientOffer, Granted, Mechanism, Own, Profile, Rules, ServerAnswer, Wants,
 };
@@ -39,8 +39,8 @@ fn rules() -> Rules {
 
 // -- the server towards the client, completely
 
-fn desk() -> serving::ServingParams {
-    serving::ServingParams {
+fn desk() -> receiving::ClientReceivingParams {
+    receiving::ClientReceivingParams {
         default_domain: None,
         sasl_attempts: 2,
         binds: 2,
@@ -49,17 +49,17 @@ fn desk() -> serving::ServingParams {
     }
 }
 
-fn serving_inputs() -> Vec<serving::Input> {
+fn serving_inputs() -> Vec<receiving::Input> {
     let said = from_client().into_iter().chain(more_from_client());
-    let mut inputs: Vec<_> = said.map(serving::Input::Element).collect();
+    let mut inputs: Vec<_> = said.map(receiving::Input::Element).collect();
     for header in headers() {
         let served = match header.to.as_deref() {
             Some("hall.example") => Ok(()),
             _ => Err(Reason::HostUnknown),
         };
-        inputs.push(serving::Input::Header(header, served));
+        inputs.push(receiving::Input::Header(header, served));
     }
-    inputs.extend([secured("", &[]), secured("hall.example", &[])].map(serving::Input::Secured));
+    inputs.extend([secured("", &[]), secured("hall.example", &[])].map(receiving::Input::Secured));
     let plain = ClientOffer {
         text: "<stream:features/>".into(),
         sasl: [Mechanism::Plain].into(),
@@ -70,7 +70,7 @@ fn serving_inputs() -> Vec<serving::Input> {
         Inline { mechanisms: [Mechanism::Plain].into(), bind: true, resume: true, ..Inline::default() };
     let modern =
         ClientOffer { text: "<stream:features/>".into(), sasl2: Some(inline), ..ClientOffer::default() };
-    inputs.extend([plain, modern].map(serving::Input::Offered));
+    inputs.extend([plain, modern].map(receiving::Input::Offered));
     for word in [
         ServerAnswer::Bound(own()),
         ServerAnswer::Challenge,
@@ -84,22 +84,24 @@ fn serving_inputs() -> Vec<serving::Input> {
         ServerAnswer::Success(Granted::Open(own())),
         ServerAnswer::Success(Granted::Bound(own())),
     ] {
-        inputs.push(serving::Input::Word(word, Bytes::from_static(b"<word xmlns='urn:example'/>")));
+        inputs.push(receiving::Input::Word(word, Bytes::from_static(b"<word xmlns='urn:example'/>")));
     }
-    inputs.extend([Ok(()), Err(Reason::LoginThrottled)].map(serving::Input::Tried));
+    inputs.extend([Ok(()), Err(Reason::LoginThrottled)].map(receiving::Input::Tried));
     inputs.extend([
-        serving::Input::Space,
-        serving::Input::Text,
-        serving::Input::End,
-        serving::Input::Expired,
+        receiving::Input::Space,
+        receiving::Input::Text,
+        receiving::Input::End,
+        receiving::Input::Expired,
     ]);
     inputs
 }
 
-fn serving_graph(mut look: impl FnMut(&Serving, &serving::Input, &serving::Stepped)) -> HashSet<Serving> {
+fn serving_graph(
+    mut look: impl FnMut(&ClientReceiving, &receiving::Input, &receiving::Stepped),
+) -> HashSet<ClientReceiving> {
     let (now, desk) = (Instant::now(), desk());
     let starts = [None, Some(secured("hall.example", &[]))]
-        .map(|secured| Serving::new(&desk, StreamIds::new([1; 32]), secured, now));
+        .map(|secured| ClientReceiving::new(&desk, StreamIds::new([1; 32]), secured, now));
     walk(starts.into(), &serving_inputs(), |state, input| {
         let stepped = state.clone().step(&desk, input.clone(), now);
         look(state, input, &stepped);
@@ -109,17 +111,19 @@ fn serving_graph(mut look: impl FnMut(&Serving, &serving::Input, &serving::Stepp
 
 // -- the client towards the server, completely
 
-fn posing_graph(mut look: impl FnMut(&Posing, &posing::Input, &posing::Stepped)) -> HashSet<Posing> {
+fn posing_graph(
+    mut look: impl FnMut(&ClientInitiating, &initiating::Input, &initiating::Stepped),
+) -> HashSet<ClientInitiating> {
     let now = Instant::now();
-    let terms = posing::PosingParams {
+    let terms = initiating::ClientInitiatingParams {
         to: domain("hall.example"),
         language: None,
         rules: rules(),
         step_time: Duration::from_secs(10),
     };
     let said = from_server().into_iter().chain(more_from_server());
-    let mut inputs: Vec<_> = said.map(posing::Input::Element).collect();
-    inputs.extend(headers().into_iter().map(posing::Input::Header));
+    let mut inputs: Vec<_> = said.map(initiating::Input::Element).collect();
+    inputs.extend(headers().into_iter().map(initiating::Input::Header));
     for ask in [
         Ask::Abort,
         Ask::Auth(Profile::Sasl, Mechanism::Plain, Wants::default()),
@@ -132,10 +136,10 @@ fn posing_graph(mut look: impl FnMut(&Posing, &posing::Input, &posing::Stepped))
         Ask::Resume,
         Ask::Session("s1".into()),
     ] {
-        inputs.push(posing::Input::Say(ask, Bytes::from_static(b"<ask xmlns='urn:example'/>")));
+        inputs.push(initiating::Input::Say(ask, Bytes::from_static(b"<ask xmlns='urn:example'/>")));
     }
-    inputs.extend([posing::Input::Connected, posing::Input::End, posing::Input::Expired]);
-    walk(vec![Posing::Dialling], &inputs, |state, input| {
+    inputs.extend([initiating::Input::Connected, initiating::Input::End, initiating::Input::Expired]);
+    walk(vec![ClientInitiating::Dialling], &inputs, |state, input| {
         let stepped = state.clone().step(&terms, input.clone(), now);
         look(state, input, &stepped);
         stepped.ok().map(|(next, _)| next)
@@ -163,15 +167,15 @@ fn clients_cipher_before_word() {
             Ok((_, effects)) => {
                 for effect in effects {
                     match effect {
-                        serving::Effect::Send(octets) => {
+                        receiving::Effect::Send(octets) => {
                             assert!(may_go_in_clear(octets), "{state:?} {input:?}: {octets:?}");
                         }
-                        serving::Effect::Call(..)
-                        | serving::Effect::Say(..)
-                        | serving::Effect::Try(..)
-                        | serving::Effect::Apply
-                        | serving::Effect::Pass(_)
-                        | serving::Effect::Bound => panic!("{state:?} {input:?}: {effect:?}"),
+                        receiving::Effect::Call(..)
+                        | receiving::Effect::Say(..)
+                        | receiving::Effect::MayLogin(..)
+                        | receiving::Effect::MayRegister
+                        | receiving::Effect::Pass(_)
+                        | receiving::Effect::Bound => panic!("{state:?} {input:?}: {effect:?}"),
                         _ => {}
                     }
                 }
@@ -181,7 +185,7 @@ fn clients_cipher_before_word() {
     });
 }
 
-fn is_secured(state: &Serving) -> bool {
+fn is_secured(state: &ClientReceiving) -> bool {
     // The states themselves are shut; their debug form shows the line.
     !format!("{state:?}").contains("secured: None")
 }
@@ -192,24 +196,30 @@ fn clients_proof_before_pass() {
     let mut bound = 0;
     serving_graph(|state, input, stepped| {
         let Ok((next, effects)) = stepped else { return };
-        if effects.iter().any(|e| matches!(e, serving::Effect::Pass(_))) {
-            assert!(matches!(state, Serving::Bound(_)) && matches!(input, serving::Input::Element(_)));
+        if effects.iter().any(|e| matches!(e, receiving::Effect::Pass(_))) {
+            assert!(
+                matches!(state, ClientReceiving::Bound(_)) && matches!(input, receiving::Input::Element(_))
+            );
         }
-        if matches!(next, Serving::Bound(_)) && !matches!(state, Serving::Bound(_)) {
+        if matches!(next, ClientReceiving::Bound(_)) && !matches!(state, ClientReceiving::Bound(_)) {
             bound += 1;
-            let serving::Input::Word(word, _) = input else { panic!("{state:?} {input:?}") };
+            let receiving::Input::Word(word, _) = input else { panic!("{state:?} {input:?}") };
             let asked = match (state, word) {
-                (Serving::Login(_), ServerAnswer::Success(Granted::Bound(_))) => state.attempt().is_some(),
-                (Serving::Binding(_), ServerAnswer::Bound(_) | ServerAnswer::Resumed) => !state.wants_read(),
+                (ClientReceiving::Login(_), ServerAnswer::Success(Granted::Bound(_))) => {
+                    state.attempt().is_some()
+                }
+                (ClientReceiving::Binding(_), ServerAnswer::Bound(_) | ServerAnswer::Resumed) => {
+                    !state.wants_read()
+                }
                 _ => false,
             };
             assert!(asked, "{state:?} {input:?}");
             assert_eq!(next.own().map(Own::domain), Some(&domain("hall.example")));
         }
         // C2S-12: a new stream after a login begins with the backend's word in an exchange of this client.
-        if effects.contains(&serving::Effect::Restart) && !matches!(state, Serving::Upgrading(_)) {
+        if effects.contains(&receiving::Effect::Restart) && !matches!(state, ClientReceiving::Upgrading(_)) {
             assert!(state.attempt().is_some(), "{state:?} {input:?}");
-            assert!(matches!(input, serving::Input::Word(ServerAnswer::Success(Granted::Restart), _)));
+            assert!(matches!(input, receiving::Input::Word(ServerAnswer::Success(Granted::Restart), _)));
         }
     });
     assert!(bound > 0);
@@ -217,21 +227,21 @@ fn clients_proof_before_pass() {
         let Ok((_, effects)) = stepped else { return };
         for effect in effects {
             let asked = match effect {
-                posing::Effect::Deliver(_) => state.is_bound(),
-                posing::Effect::Word(
+                initiating::Effect::Deliver(_) => state.is_bound(),
+                initiating::Effect::Word(
                     ServerAnswer::Success(_) | ServerAnswer::Challenge | ServerAnswer::Failure(_),
                     _,
                 ) => {
-                    matches!(state, Posing::Login(login) if login.is_tried())
+                    matches!(state, ClientInitiating::Login(login) if login.is_tried())
                 }
-                posing::Effect::Word(ServerAnswer::Registered, _) => {
-                    matches!(state, Posing::Login(login) if login.is_registering())
+                initiating::Effect::Word(ServerAnswer::Registered, _) => {
+                    matches!(state, ClientInitiating::Login(login) if login.is_registering())
                 }
-                posing::Effect::Word(ServerAnswer::Bound(_), _) => {
-                    matches!(state, Posing::Binding(posing::AfterLogin::Bind(_)))
+                initiating::Effect::Word(ServerAnswer::Bound(_), _) => {
+                    matches!(state, ClientInitiating::Binding(initiating::AfterLogin::Bind(_)))
                 }
-                posing::Effect::Word(ServerAnswer::Resumed, _) => {
-                    matches!(state, Posing::Binding(posing::AfterLogin::Resume))
+                initiating::Effect::Word(ServerAnswer::Resumed, _) => {
+                    matches!(state, ClientInitiating::Binding(initiating::AfterLogin::Resume))
                 }
                 _ => true,
             };
@@ -246,12 +256,12 @@ fn clients_no_early_octets() {
     serving_graph(|state, input, stepped| {
         let speaks = matches!(
             input,
-            serving::Input::Element(_)
-                | serving::Input::Header(..)
-                | serving::Input::End
-                | serving::Input::Space
+            receiving::Input::Element(_)
+                | receiving::Input::Header(..)
+                | receiving::Input::End
+                | receiving::Input::Space
         );
-        if matches!(state, Serving::Upgrading(_)) && speaks {
+        if matches!(state, ClientReceiving::Upgrading(_)) && speaks {
             let fault = stepped.as_ref().expect_err("octets during an upgrade");
             assert!(fault.octets.is_empty() && fault.reason == Reason::EarlyOctets);
         }
@@ -280,9 +290,12 @@ fn clients_use_what_was_offered() {
     serving_graph(|state, input, stepped| {
         let Ok((_, effects)) = stepped else { return };
         for effect in effects {
-            if let serving::Effect::Say(ask, octets) = effect {
+            if let receiving::Effect::Say(ask, octets) = effect {
                 said += 1;
-                assert!(matches!(state, Serving::Login(_) | Serving::Binding(_) | Serving::Bound(_)));
+                assert!(matches!(
+                    state,
+                    ClientReceiving::Login(_) | ClientReceiving::Binding(_) | ClientReceiving::Bound(_)
+                ));
                 let text = text(octets);
                 assert!(
                     !text.contains("GSSAPI") && !text.contains("urn:example"),
@@ -296,8 +309,8 @@ fn clients_use_what_was_offered() {
         let Ok((_, effects)) = stepped else { return };
         for effect in effects {
             let told = match effect {
-                posing::Effect::Offered(offer) => offer.text.clone(),
-                posing::Effect::Word(_, octets) => text(octets).to_owned(),
+                initiating::Effect::Offered(offer) => offer.text.clone(),
+                initiating::Effect::Word(_, octets) => text(octets).to_owned(),
                 _ => continue,
             };
             for hidden in ["PLUS", "urn:example", "inside.lan", TLS] {

@@ -1,4 +1,4 @@
-//! What strangers, peers and backends say to a relay between servers, and the laws that hold on every step of it: for the
+//! What unproven peers, peers and backends say to a relay between servers, and the laws that hold on every step of it: for the
 //! walk over its graph, and for the fuzz target.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -14,7 +14,7 @@ pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 
 pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 
-/// First-level elements that strangers, peers and backends say.
+/// First-level elements that unproven peers, peers and backends say.
 pub fn elements() -> Vec<Frame> {
     [
         &format!("<starttls xmlns='{TLS}'/>"),
@@ -316,7 +316,7 @@ pub fn relay_proof_before_pass(edge: &Crossing<'_>) -> Breach {
         // What an outbox gives back was admitted when it came.
         let stranded = matches!(edge.input, Input::Gone { .. } | Input::Overflow(_));
         // What a courier has was admitted where it came from, and what the gateway says itself needs no proof.
-        let courier = edge.before.portrait(None).shape == "courier";
+        let courier = edge.before.snapshot(None).shape == "courier";
         if matches!(effect, Effect::Pass(..) | Effect::Carry(..))
             && edge.before.guard().is_empty()
             // An error about what came back goes the other way, for whom the pair stands.
@@ -437,10 +437,10 @@ pub fn relay_home_is_home(edge: &Crossing<'_>) -> Breach {
     if edge.before.flow() != Flow::S2sIn {
         return Ok(());
     }
-    let home = domain("hall.example");
-    let admitted = edge.after.guard().pairs().iter().any(|admitted| admitted.pair().sender == home);
+    let relays = domain("hall.example");
+    let admitted = edge.after.guard().pairs().iter().any(|admitted| admitted.pair().sender == relays);
     let asked =
-        edge.effects.iter().any(|e| matches!(e, Effect::Verify(_, check) if check.pair.sender == home));
+        edge.effects.iter().any(|e| matches!(e, Effect::Verify(_, check) if check.pair.sender == relays));
     if admitted || asked { Err(format!("{:?}", edge.effects)) } else { Ok(()) }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use gatehouse::policy::{Federation, Policy};
 use gatehouse::reason::{Facing, Flow};
 use gatehouse::relay::{
-    Arrival, ClaimId, Effect, FarId, Home, Input, LaneId, Load, Relay, Side, StreamLimits, Timeouts,
+    Arrival, ClaimId, Effect, FarId, Input, LaneId, Load, Relay, RelayParams, Side, StreamLimits, Timeouts,
 };
 use gatehouse::stream::KeyCheck;
 use gatehouse::xml::Token;
@@ -60,7 +60,7 @@ pub fn uses() -> Vec<Use> {
     let (far1, far2) = (Side::Far(FarId(1)), Side::Far(FarId(2)));
     let peer = || [from_peer(), from_backend(far2), beside(far2), any_time(&none)].concat();
     let moved = {
-        let mut moved = Home::clone(&small);
+        let mut moved = RelayParams::clone(&small);
         moved.hosted.remove(&domain("hall.example"));
         Arc::new(moved)
     };
@@ -174,8 +174,9 @@ pub fn uses() -> Vec<Use> {
 }
 
 /// A peer that has its pair, and has us count.
-fn enrolled(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
-    let mut stage = inbound(Home::clone(home), Arc::clone(policy), "friend.example", &["friend.example"]);
+fn enrolled(relays: &Arc<RelayParams>, policy: &Arc<Policy>) -> Relay {
+    let mut stage =
+        inbound(RelayParams::clone(relays), Arc::clone(policy), "friend.example", &["friend.example"]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
     assert!(stage.has(|effect| matches!(effect, Effect::Enlist(_))));
@@ -183,8 +184,9 @@ fn enrolled(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
 }
 
 /// A peer that has agreed to both ways and has its pair.
-fn agreed(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
-    let mut stage = inbound(Home::clone(home), Arc::clone(policy), "friend.example", &["friend.example"]);
+fn agreed(relays: &Arc<RelayParams>, policy: &Arc<Policy>) -> Relay {
+    let mut stage =
+        inbound(RelayParams::clone(relays), Arc::clone(policy), "friend.example", &["friend.example"]);
     stage.hears(NEAR, "<bidi xmlns='urn:xmpp:bidi'/>");
     admit(&mut stage, "friend.example", "hall.example");
     assert!(stage.has(|effect| matches!(effect, Effect::WayBack(_, true))));
@@ -192,10 +194,10 @@ fn agreed(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
 }
 
 /// A peer that has agreed to both ways, has its pair, and has us count.
-fn both_ways_counted(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
-    let mut home = Home::clone(home);
-    home.timeouts.resume = Duration::from_secs(60);
-    let mut stage = Stage::of((agreed(&Arc::new(home), policy), Vec::new()));
+fn both_ways_counted(relays: &Arc<RelayParams>, policy: &Arc<Policy>) -> Relay {
+    let mut relays = RelayParams::clone(relays);
+    relays.timeouts.resume = Duration::from_secs(60);
+    let mut stage = Stage::of((agreed(&Arc::new(relays), policy), Vec::new()));
     stage.wake(&header("friend.example", "hall.example"));
     stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
     assert!(stage.has(|effect| matches!(effect, Effect::Enlist(Some(_)))));
@@ -203,23 +205,23 @@ fn both_ways_counted(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
 }
 
 /// A peer that shows a certificate of nobody's: what its domain publishes about it is looked up (DNS-15).
-fn looked_up(small: &Arc<Home>) -> Relay {
+fn looked_up(small: &Arc<RelayParams>) -> Relay {
     let policy = policy(
         Federation::Listed,
         "version: v1\nrules:\n  - { name: ok, domains: [friend.example], identity: [dane, dialback] }\n",
     );
-    let home = Home { dnssec: true, ..Home::clone(small) };
+    let relays = RelayParams { dnssec: true, ..RelayParams::clone(small) };
     let shown = untrusted("hall.example", "nobody.example");
-    let mut stage = Stage::new(home, policy, Flow::S2sIn, Some(shown));
+    let mut stage = Stage::new(relays, policy, Flow::S2sIn, Some(shown));
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     assert!(stage.has(|effect| matches!(effect, Effect::Inquire(..))));
     stage.relay
 }
 
 /// A courier that has asked its peer to answer on its leg.
-fn called(home: &Arc<Home>, policy: &Arc<Policy>, counts: bool) -> Relay {
+fn called(relays: &Arc<RelayParams>, policy: &Arc<Policy>, counts: bool) -> Relay {
     let mut stage =
-        courier(Home::clone(home), Arc::clone(policy), "hall.example", "friend.example", Load::Own);
+        courier(RelayParams::clone(relays), Arc::clone(policy), "hall.example", "friend.example", Load::Own);
     let far = Side::Far(FarId(1));
     stage.connected(FarId(1), Some(secured("", &["friend.example"])));
     stage.hears(far, &answer("one", true));
@@ -239,9 +241,9 @@ fn called(home: &Arc<Home>, policy: &Arc<Policy>, counts: bool) -> Relay {
 }
 
 /// What happens at a limit is a few steps away.
-fn small() -> Home {
-    let mut home = home();
-    home.limits = StreamLimits {
+fn small() -> RelayParams {
+    let mut relays = relays();
+    relays.limits = StreamLimits {
         pairs: 1,
         pending: 1,
         sasl_attempts: 2,
@@ -257,7 +259,7 @@ fn small() -> Home {
     // A clock that stands still: whatever is waited for may be over as soon as the wait begins. The order of deadlines is
     // the matter of the walk beside this one, which has a clock and no end.
     let zero = Duration::ZERO;
-    home.timeouts = Timeouts {
+    relays.timeouts = Timeouts {
         header: zero,
         tls: zero,
         unauth: zero,
@@ -271,14 +273,14 @@ fn small() -> Home {
         courier: zero,
         report: zero,
     };
-    home
+    relays
 }
 
 /// A courier of a backend whose stream is counted.
-fn counted(home: &Arc<Home>, listed: &Arc<Policy>, now: Instant) -> Relay {
+fn counted(relays: &Arc<RelayParams>, listed: &Arc<Policy>, now: Instant) -> Relay {
     let whom = pair("hall.example", "friend.example");
     let mut stage =
-        Stage::of(Relay::courier(Arc::clone(home), Arc::clone(listed), whom, (Load::Own, None), now));
+        Stage::of(Relay::courier(Arc::clone(relays), Arc::clone(listed), whom, (Load::Own, None), now));
     let far = Side::Far(FarId(1));
     stage.connected(FarId(1), Some(secured("", &["friend.example"])));
     stage.hears(far, &answer("id-1", true));
@@ -287,7 +289,7 @@ fn counted(home: &Arc<Home>, listed: &Arc<Policy>, now: Instant) -> Relay {
     }
     stage.hears(far, "<db:result from='friend.example' to='hall.example' type='valid'/>");
     stage.hears(far, "<enabled xmlns='urn:xmpp:sm:3' id='s1' resume='true'/>");
-    assert!(stage.relay.portrait(None).pairs[0].managed.is_some_and(|kept| kept.resumes));
+    assert!(stage.relay.snapshot(None).pairs[0].managed.is_some_and(|kept| kept.resumes));
     stage.relay
 }
 
@@ -380,7 +382,7 @@ words_of_inputs!(
     Tried,
     Policy,
     Retrusted,
-    Home,
+    RelayParams,
     Expired,
     Drain,
     Close,
@@ -408,7 +410,7 @@ pub fn walk(of: &Use, mut look: impl FnMut(&Crossing<'_>)) -> Option<usize> {
     let mut seen: HashSet<(u64, usize)> =
         essence(&of.start).map(|essence| (essence, 0)).into_iter().collect();
     let mut open = VecDeque::from([(of.start.clone(), 0)]);
-    while let Some((before, home)) = open.pop_front() {
+    while let Some((before, relays)) = open.pop_front() {
         for (side, input) in &of.inputs {
             // The pump gives no token of a side that is not read.
             if matches!(input, Input::Token(_)) && !before.wants_read(*side) {
@@ -420,9 +422,9 @@ pub fn walk(of: &Use, mut look: impl FnMut(&Crossing<'_>)) -> Option<usize> {
                 continue;
             }
             // Its text does not tell in which home it is.
-            let home = match input {
-                Input::Home(home) => Arc::as_ptr(home) as usize,
-                _ => home,
+            let relays = match input {
+                Input::RelayParams(relays) => Arc::as_ptr(relays) as usize,
+                _ => relays,
             };
             let mut after = before.clone();
             let at = match input {
@@ -441,10 +443,10 @@ pub fn walk(of: &Use, mut look: impl FnMut(&Crossing<'_>)) -> Option<usize> {
             };
             // With one that has nothing left to do the pump ends.
             let mut is_new = |next: &Relay| {
-                met.insert(hash(next)) && essence(next).is_some_and(|essence| seen.insert((essence, home)))
+                met.insert(hash(next)) && essence(next).is_some_and(|essence| seen.insert((essence, relays)))
             };
             open.extend(
-                next.into_iter().filter(|next| !next.is_done() && is_new(next)).map(|next| (next, home)),
+                next.into_iter().filter(|next| !next.is_done() && is_new(next)).map(|next| (next, relays)),
             );
         }
         if seen.len() > END {

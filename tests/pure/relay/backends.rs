@@ -5,7 +5,7 @@ use super::*;
 // Requirements 21.3, D9: the backend hears `valid` at once, and nothing else; the courier of its pair does the rest.
 #[test]
 fn a_backend_is_believed_at_once_and_its_courier_goes_to_the_peer() {
-    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    let mut stage = Stage::new(relays(), any(), Flow::S2sOut, None);
     stage.hears(NEAR, &header("hall.example", "friend.example"));
     stage.said(NEAR);
     stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>legacy-key</db:result>");
@@ -15,7 +15,7 @@ fn a_backend_is_believed_at_once_and_its_courier_goes_to_the_peer() {
     assert_eq!(stage.handed(), [message]);
     assert!(stage.connects().is_empty(), "the stream of the backend opens nothing");
 
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
     assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Own, posh: false, via: None });
@@ -59,13 +59,13 @@ fn a_backend_is_believed_at_once_and_its_courier_goes_to_the_peer() {
 #[test]
 fn the_inside_listener_announces_dialback_errors_where_it_may() {
     let greeted = |flow, multiplex: [bool; 2]| {
-        let mut home = home();
-        for (domain, multiplex) in home.hosted.values_mut().zip(multiplex) {
+        let mut relays = relays();
+        for (domain, multiplex) in relays.hosted.values_mut().zip(multiplex) {
             domain.multiplex = multiplex;
         }
         let mut stage = match flow {
-            Flow::S2sIn => inbound(home, any(), "friend.example", &[]),
-            _ => Stage::new(home, any(), flow, None),
+            Flow::S2sIn => inbound(relays, any(), "friend.example", &[]),
+            _ => Stage::new(relays, any(), flow, None),
         };
         if flow == Flow::S2sOut {
             stage.hears(NEAR, &header("hall.example", "friend.example"));
@@ -84,15 +84,15 @@ fn the_inside_listener_announces_dialback_errors_where_it_may() {
 // comes back, and who must know hears of it.
 #[test]
 fn a_backend_does_not_speak_for_the_domains_of_another() {
-    let mut home = home();
+    let mut relays = relays();
     let elsewhere = Networks::new(vec!["10.0.0.6/32".parse().unwrap()]);
-    let annex = home.hosted.get_mut(&domain("annex.example")).unwrap();
+    let annex = relays.hosted.get_mut(&domain("annex.example")).unwrap();
     (annex.keys_by, annex.server) = (KeysBy::Address(elsewhere), 1);
     for (name, reason) in
         [("annex.example", Reason::OtherBackend), ("conference.hall.example", Reason::NotConfigured)]
     {
         for begun in ["hall.example", name] {
-            let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
+            let mut stage = Stage::new(relays.clone(), any(), Flow::S2sOut, None);
             stage.hears(NEAR, &header(begun, "friend.example"));
             stage.said(NEAR);
             for from in ["hall.example", name] {
@@ -133,14 +133,14 @@ fn a_backend_does_not_speak_for_the_domains_of_another() {
 // back to nobody: whoever has the name, out in the world or inside, has sent nothing.
 #[test]
 fn nobody_else_hears_of_what_is_sent_in_his_name() {
-    let mut home = home();
+    let mut relays = relays();
     let elsewhere = Networks::new(vec!["10.0.0.6/32".parse().unwrap()]);
-    home.hosted.values_mut().for_each(|hosted| hosted.keys_by = KeysBy::Address(elsewhere.clone()));
+    relays.hosted.values_mut().for_each(|hosted| hosted.keys_by = KeysBy::Address(elsewhere.clone()));
     for name in ["stranger.example", "conference.hall.example", "annex.example"] {
         for to in ["hall.example", "friend.example"] {
             for body in ["<body>hi</body>", "<\u{e9}t\u{e9}/>"] {
                 for begun in [name, "hall.example"] {
-                    let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
+                    let mut stage = Stage::new(relays.clone(), any(), Flow::S2sOut, None);
                     stage.hears(NEAR, &header(begun, to));
                     stage.hears(
                         NEAR,
@@ -160,25 +160,25 @@ fn nobody_else_hears_of_what_is_sent_in_his_name() {
 // know, a stanza of any kind, one over a limit.
 #[test]
 fn each_use_of_the_name_of_another_backend_is_an_alarm_that_names_it() {
-    let mut home = home();
+    let mut relays = relays();
     let elsewhere = Networks::new(vec!["10.0.0.6/32".parse().unwrap()]);
-    let annex = home.hosted.get_mut(&domain("annex.example")).unwrap();
+    let annex = relays.hosted.get_mut(&domain("annex.example")).unwrap();
     (annex.keys_by, annex.server) = (KeysBy::Address(elsewhere), 1);
-    let mut asked = home.clone();
+    let mut asked = relays.clone();
     asked.hosted.get_mut(&domain("annex.example")).unwrap().keys_by = KeysBy::Verify;
     let deep = format!("{}{}", "<a>".repeat(300), "</a>".repeat(300));
     let uses = [
-        (&home, "<db:result from='annex.example' to='friend.example'>k</db:result>".to_owned()),
+        (&relays, "<db:result from='annex.example' to='friend.example'>k</db:result>".to_owned()),
         (&asked, "<db:result from='annex.example' to='friend.example'>k</db:result>".to_owned()),
-        (&home, "<message from='a@annex.example/x' to='b@friend.example' id='1'/>".to_owned()),
-        (&home, "<iq type='result' from='a@annex.example/x' to='b@friend.example' id='1'/>".to_owned()),
-        (&home, "<presence type='unavailable' from='a@annex.example/x' to='b@friend.example'/>".to_owned()),
-        (&home, "<message from='a@annex.example/x' to='b@hall.example' id='1'/>".to_owned()),
-        (&home, format!("<message from='a@annex.example/x' to='b@friend.example' id='1'>{deep}</message>")),
+        (&relays, "<message from='a@annex.example/x' to='b@friend.example' id='1'/>".to_owned()),
+        (&relays, "<iq type='result' from='a@annex.example/x' to='b@friend.example' id='1'/>".to_owned()),
+        (&relays, "<presence type='unavailable' from='a@annex.example/x' to='b@friend.example'/>".to_owned()),
+        (&relays, "<message from='a@annex.example/x' to='b@hall.example' id='1'/>".to_owned()),
+        (&relays, format!("<message from='a@annex.example/x' to='b@friend.example' id='1'>{deep}</message>")),
     ];
-    for (home, used) in uses {
+    for (relays, used) in uses {
         for begun in [Some("hall.example"), Some("annex.example"), None] {
-            let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
+            let mut stage = Stage::new(relays.clone(), any(), Flow::S2sOut, None);
             match begun {
                 Some(begun) => stage.hears(NEAR, &header(begun, "friend.example")),
                 None => {
@@ -211,10 +211,10 @@ fn each_use_of_the_name_of_another_backend_is_an_alarm_that_names_it() {
 // claimed comes back.
 #[test]
 fn a_backend_that_is_asked_back_is_believed_by_its_key() {
-    let mut home = home();
-    home.hosted.get_mut(&domain("hall.example")).unwrap().keys_by = KeysBy::Verify;
+    let mut relays = relays();
+    relays.hosted.get_mut(&domain("hall.example")).unwrap().keys_by = KeysBy::Verify;
     for (verdict, said) in [(KeyAnswer::Valid, "valid"), (KeyAnswer::Invalid, "invalid")] {
-        let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
+        let mut stage = Stage::new(relays.clone(), any(), Flow::S2sOut, None);
         stage.hears(NEAR, &header("hall.example", "friend.example"));
         stage.said(NEAR);
         stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
@@ -240,8 +240,8 @@ fn a_backend_that_is_asked_back_is_believed_by_its_key() {
         assert_eq!(stage.said(NEAR), "", "the stream goes on");
     }
     // DB-64: it hears so while it still waits.
-    home.hosted.get_mut(&domain("hall.example")).unwrap().budget = Duration::from_secs(20);
-    let mut stage = Stage::new(home, any(), Flow::S2sOut, None);
+    relays.hosted.get_mut(&domain("hall.example")).unwrap().budget = Duration::from_secs(20);
+    let mut stage = Stage::new(relays, any(), Flow::S2sOut, None);
     stage.hears(NEAR, &header("hall.example", "friend.example"));
     stage.said(NEAR);
     stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
@@ -255,7 +255,7 @@ fn a_backend_that_is_asked_back_is_believed_by_its_key() {
 fn a_backend_reads_valid_in_its_own_words_whatever_it_claims() {
     let long = format!("{}example", "long.".repeat(300));
     for first in ["friend.example", "two..dots.example"] {
-        let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+        let mut stage = Stage::new(relays(), any(), Flow::S2sOut, None);
         stage.hears(NEAR, &header("hall.example", first));
         assert!(stage.said(NEAR).ends_with("</stream:features>"), "{first}");
         for to in [
@@ -315,7 +315,7 @@ fn what_a_backend_sends_to_no_domain_comes_back_alone_with_that_word() {
     let (nested, heap) = ("<a>".repeat(300), "</a>".repeat(300));
     for claimed in [true, false] {
         for (name, read) in names.clone() {
-            let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+            let mut stage = Stage::new(relays(), any(), Flow::S2sOut, None);
             stage.hears(NEAR, &header("hall.example", if claimed { name } else { "friend.example" }));
             if claimed {
                 stage.hears(NEAR, &format!("<db:result from='hall.example' to='{name}'>k</db:result>"));
@@ -370,7 +370,7 @@ fn what_a_backend_sends_to_no_domain_comes_back_alone_with_that_word() {
 #[test]
 fn what_a_backend_sends_to_nobody_comes_back_from_whom_the_stream_is_for() {
     for to in ["x@", "x@/r", "a b@c d.example", "x@a&amp;b.example", "x@y@z.example"] {
-        let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+        let mut stage = Stage::new(relays(), any(), Flow::S2sOut, None);
         stage.hears(NEAR, &header("hall.example", "friend.example"));
         stage.said(NEAR);
         stage.hears(
@@ -403,7 +403,7 @@ fn what_a_backend_sends_from_nobody_is_told_to_the_server_itself() {
                 ("iq", " type='result'", "", false),
                 ("presence", " type='unavailable'", "", false),
             ] {
-                let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+                let mut stage = Stage::new(relays(), any(), Flow::S2sOut, None);
                 stage.hears(NEAR, &format!("<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams'{head} to='friend.example' version='1.0'>"));
                 stage.hears(NEAR, claims);
                 stage.handed();
@@ -431,7 +431,7 @@ fn what_a_backend_sends_from_nobody_is_told_to_the_server_itself() {
 // DB-62: a component whose name is no domain is one that cannot be configured; its users read why nothing of it passes.
 #[test]
 fn what_a_backend_sends_from_no_domain_comes_back_too() {
-    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    let mut stage = Stage::new(relays(), any(), Flow::S2sOut, None);
     stage.hears(NEAR, &header("conf_room.hall.example", "friend.example"));
     stage.said(NEAR);
     stage.hears(NEAR, "<db:result from='conf_room.hall.example' to='friend.example'>k</db:result>");
@@ -451,7 +451,7 @@ fn what_a_backend_sends_from_no_domain_comes_back_too() {
 // JID-07: an error goes back on a stream that was proven for the canonical name, and from no other name it would pass there.
 #[test]
 fn an_error_comes_from_the_name_that_its_stream_was_proven_for() {
-    let mut stage = Stage::new(home(), policy(Federation::Listed, "version: v1\n"), Flow::S2sOut, None);
+    let mut stage = Stage::new(relays(), policy(Federation::Listed, "version: v1\n"), Flow::S2sOut, None);
     stage.hears(NEAR, &header("hall.example", "xn--mnchen-3ya.example"));
     stage.hears(NEAR, "<message id='1' from='j@HALL.example/h' to='r@xn--mnchen-3ya.example/x'/>");
     let reported = stage.reported();
@@ -464,10 +464,10 @@ fn an_error_comes_from_the_name_that_its_stream_was_proven_for() {
 #[test]
 fn more_pairs_than_are_kept_at_hand_open_anew_at_their_next_stanza() {
     for keys_by in [KeysBy::Address(Networks::default()), KeysBy::Verify] {
-        let mut home = home();
-        home.limits.inside_pairs = 10;
-        home.hosted.get_mut(&domain("hall.example")).unwrap().keys_by = keys_by.clone();
-        let mut stage = Stage::new(home, any(), Flow::S2sOut, None);
+        let mut relays = relays();
+        relays.limits.inside_pairs = 10;
+        relays.hosted.get_mut(&domain("hall.example")).unwrap().keys_by = keys_by.clone();
+        let mut stage = Stage::new(relays, any(), Flow::S2sOut, None);
         stage.hears(NEAR, &header("hall.example", "d0.example"));
         stage.said(NEAR);
         for n in 0..45 {
@@ -505,7 +505,7 @@ fn a_new_policy_holds_for_the_next_stanza_of_a_backend() {
             format!("rules:\n  - {{ name: in, domains: [friend.example], direction: {direction} }}\n");
         policy(Federation::Listed, &format!("version: v1\n{rules}"))
     };
-    let mut stage = Stage::new(home(), one_way("inbound"), Flow::S2sOut, None);
+    let mut stage = Stage::new(relays(), one_way("inbound"), Flow::S2sOut, None);
     stage.hears(NEAR, &header("hall.example", "friend.example"));
     let message = "<message from='j@hall.example/h' to='r@friend.example'/>";
     stage.hears(NEAR, message);
@@ -548,7 +548,7 @@ fn a_quiet_pair_of_a_backend_ends_once_and_opens_anew() {
 // Tigase writes what waits onto the connection that brought only its question, and closes.
 #[test]
 fn a_stanza_on_a_connection_for_a_question_is_taken() {
-    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    let mut stage = Stage::new(relays(), any(), Flow::S2sOut, None);
     stage.hears(NEAR, &header("hall.example", "a.example"));
     stage.hears(NEAR, "<db:verify from='hall.example' to='b.example' id='s1'>key</db:verify>");
     stage.hears(NEAR, "<message from='ann@hall.example/x' to='bob@b.example' id='m1'/></stream:stream>");
@@ -558,16 +558,16 @@ fn a_stanza_on_a_connection_for_a_question_is_taken() {
 // POL-08: from one backend to another, judged by both; and never back to the same.
 #[test]
 fn backends_speak_with_each_other_where_both_policies_allow() {
-    let mut home = home();
+    let mut relays = relays();
     let elsewhere = Networks::new(vec!["10.0.0.6/32".parse().unwrap()]);
-    let annex = home.hosted.get_mut(&domain("annex.example")).unwrap();
+    let annex = relays.hosted.get_mut(&domain("annex.example")).unwrap();
     (annex.keys_by, annex.server) = (KeysBy::Address(elsewhere), 1);
     let message = "<message from='a@hall.example/x' to='b@annex.example' id='1'>\
         <stanza-id xmlns='urn:xmpp:sid:0' by='hall.example' id='1'/>\
         <stanza-id xmlns='urn:xmpp:sid:0' by='annex.example' id='2'/></message>";
     let deny = "version: v1\nrules:\n  - { name: no, domains: [hall.example], verdict: deny }\n";
     for (policy, passes) in [(any(), 1), (policy(Federation::Any, deny), 0)] {
-        let mut stage = Stage::new(home.clone(), policy, Flow::S2sOut, None);
+        let mut stage = Stage::new(relays.clone(), policy, Flow::S2sOut, None);
         stage.hears(NEAR, &header("hall.example", "annex.example"));
         stage.hears(NEAR, message);
         let handed = stage.handed();
@@ -577,7 +577,7 @@ fn backends_speak_with_each_other_where_both_policies_allow() {
             handed.iter().all(|stanza| stanza.contains("id='1'") && !stanza.contains("by='annex.example'"))
         );
     }
-    let mut stage = courier(home, any(), "hall.example", "annex.example", Load::Own);
+    let mut stage = courier(relays, any(), "hall.example", "annex.example", Load::Own);
     let (far, destination) = stage.connects()[0].clone();
     assert_eq!(destination, Destination::Backend(domain("annex.example")));
     stage.step(NEAR, Input::Queue(Load::Own, message.into()));

@@ -7,8 +7,12 @@ use super::*;
 fn users_read_why_or_nothing_of_it() {
     for explain in [true, false] {
         let text = "version: v1\nrules: []\n";
-        let mut stage =
-            Stage::new(Home { explain, ..home() }, policy(Federation::Listed, text), Flow::S2sOut, None);
+        let mut stage = Stage::new(
+            RelayParams { explain, ..relays() },
+            policy(Federation::Listed, text),
+            Flow::S2sOut,
+            None,
+        );
         stage.hears(NEAR, &header("hall.example", "stranger.example"));
         stage.hears(NEAR, "<message from='a@hall.example/x' to='b@stranger.example'/>");
         let report = stage.reported().remove(0).1;
@@ -24,7 +28,7 @@ fn an_untrusted_peer_is_left_for_the_next_address() {
         Federation::Listed,
         "version: v1\nrules:\n  - { name: strict, domains: [friend.example], identity: [certificate] }\n",
     );
-    let mut stage = courier(home(), strict, "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), strict, "hall.example", "friend.example", Load::Own);
     stage
         .step(NEAR, Input::Queue(Load::Own, "<message from='a@hall.example' to='b@friend.example'/>".into()));
     let (far, _) = stage.connects()[0].clone();
@@ -47,9 +51,9 @@ fn a_courier_delivers_or_bounces_once() {
     let stanza = |id: &str| {
         format!("<message id='{id}' from='a@friend.example' to='b@hall.example'><body>1</body></message>")
     };
-    let home = std::sync::Arc::new(home());
+    let relays = std::sync::Arc::new(relays());
     let now = std::time::Instant::now();
-    let made = Relay::courier(home.clone(), any(), whom.clone(), (Load::Carried, None), now);
+    let made = Relay::courier(relays.clone(), any(), whom.clone(), (Load::Carried, None), now);
     let mut stage = Stage::of(made);
     let (far, _) = stage.connects()[0].clone();
     for id in ["1", "2"] {
@@ -63,7 +67,7 @@ fn a_courier_delivers_or_bounces_once() {
     stage.wait(Duration::from_secs(6));
     assert!(stage.relay.is_done());
 
-    let mut stage = Stage::of(Relay::courier(home, any(), whom, (Load::Carried, None), now));
+    let mut stage = Stage::of(Relay::courier(relays, any(), whom, (Load::Carried, None), now));
     let (far, _) = stage.connects()[0].clone();
     stage.step(NEAR, Input::Queue(Load::Carried, stanza("1").into()));
     stage.step(
@@ -85,7 +89,7 @@ fn a_courier_delivers_or_bounces_once() {
 #[test]
 fn a_report_stream_is_opened_anew() {
     let report = "<message type='error' from='b@friend.example' to='a@hall.example/x' id='1'/>";
-    let mut stage = courier(home(), any(), "friend.example", "hall.example", Load::Report);
+    let mut stage = courier(relays(), any(), "friend.example", "hall.example", Load::Report);
     stage.step(NEAR, Input::Queue(Load::Report, report.into()));
     for n in 0..3 {
         let far = stage.connects().last().unwrap().0;
@@ -124,7 +128,7 @@ fn goes_along(stage: &mut Stage, far: FarId, steps: usize) {
 
 /// A stanza that waits for a server that says nothing more once it has gone so far.
 fn hangs(steps: usize) -> (Stage, FarId) {
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
     let stanza = "<message from='a@hall.example' to='b@friend.example'/>";
     stage.step(NEAR, Input::Queue(Load::Own, stanza.into()));
     let (far, _) = stage.connects()[0].clone();
@@ -143,7 +147,7 @@ fn a_sign_of_life_takes_the_place_of_an_attempt_that_hangs() {
         let (again, _) = stage.connects().last().unwrap().clone();
         assert_ne!(far, again, "{steps}");
         assert!(stage.has(|effect| matches!(effect, Effect::Cut(Side::Far(id)) if *id == far)), "{steps}");
-        assert!(!stage.has(|effect| matches!(effect, Effect::Fared(..))), "nothing is held against it");
+        assert!(!stage.has(|effect| matches!(effect, Effect::Reached(..))), "nothing is held against it");
         // What the old one still says is heard no more.
         stage.hears(Side::Far(far), "<db:result from='friend.example' to='hall.example' type='valid'/>");
         assert!(stage.passed().is_empty());
@@ -191,7 +195,7 @@ fn a_server_may_leave_after_external_failed_in_any_way() {
     let error = "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
     for leave in ["</stream:stream>", "", error, &format!("{error}</stream:stream>")] {
         for pause in [false, true] {
-            let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+            let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
             let (far, _) = stage.connects()[0].clone();
             stage.connected(far, Some(secured("", &["friend.example"])));
             let side = Side::Far(far);
@@ -268,9 +272,9 @@ fn a_broken_handshake_is_tried_once_more() {
         ),
     ];
     for (name, said, breaks, expected) in ways {
-        let mut home = home();
-        home.timeouts.tls = Duration::from_secs(5);
-        let mut stage = courier(home, any(), "hall.example", "friend.example", Load::Own);
+        let mut relays = relays();
+        relays.timeouts.tls = Duration::from_secs(5);
+        let mut stage = courier(relays, any(), "hall.example", "friend.example", Load::Own);
         let (far, _) = stage.connects()[0].clone();
         let side = Side::Far(far);
         let mut tried = Vec::new();
@@ -296,7 +300,7 @@ fn a_broken_handshake_is_tried_once_more() {
 // DB-52: the peer says that the key is invalid: what waited goes back as final, and that stream is used for nothing more.
 #[test]
 fn an_invalid_key_of_ours_sends_back_what_waited() {
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
     let (far, _) = stage.connects()[0].clone();
     stage.step(
         NEAR,
@@ -317,7 +321,7 @@ fn an_invalid_key_of_ours_sends_back_what_waited() {
 // TLS-04: on direct TLS there is no STARTTLS to be had.
 #[test]
 fn a_channel_that_began_with_tls_takes_no_starttls() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     assert!(!stage.said(NEAR).contains("starttls"));
     stage.hears(NEAR, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
     assert_eq!(stage.said(NEAR), "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>");
@@ -326,9 +330,10 @@ fn a_channel_that_began_with_tls_takes_no_starttls() {
 // BE-01: a backend that does not believe our key, or says nothing, is doubted; one that is down is not.
 #[test]
 fn a_backend_that_does_not_believe_us_is_looked_into() {
-    let doubts = |stage: &Stage| stage.effects.iter().filter(|e| matches!(e, Effect::Doubted(..))).count();
+    let doubts =
+        |stage: &Stage| stage.effects.iter().filter(|e| matches!(e, Effect::KeyRejected(..))).count();
     let claimed = || {
-        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
         stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
         let (far, _) = stage.connects()[0].clone();
         (stage, far)
@@ -362,7 +367,7 @@ fn a_server_that_is_elsewhere_is_followed_under_tls_and_not_for_ever() {
         stage.effects.iter().filter_map(retry).collect()
     };
     let called = || {
-        let stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+        let stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
         let (far, _) = stage.connects()[0].clone();
         (stage, far)
     };

@@ -13,7 +13,7 @@ fn trouble_is_told_by_its_name() {
         (Reason::DialbackTimeout, "remote-server-timeout"),
         (Reason::DnsFailed, "remote-server-timeout"),
     ] {
-        let mut stage = inbound(home(), any(), "friend.example", &[]);
+        let mut stage = inbound(relays(), any(), "friend.example", &[]);
         stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
         let Some(Effect::Verify(id, _)) =
             stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
@@ -25,7 +25,7 @@ fn trouble_is_told_by_its_name() {
         assert!(said.contains(&format!("<{condition} ")), "{reason}: {said}");
     }
     // DB-26: the backend is down at the claim.
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
     let (far, _) = stage.connects()[0].clone();
     stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable.into()));
@@ -36,7 +36,7 @@ fn trouble_is_told_by_its_name() {
         (Reason::RemoteUnreachable, "remote-server-timeout"),
         (Reason::ProxyLogin, "remote-server-timeout"),
     ] {
-        let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+        let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
         stage.step(
             NEAR,
             Input::Queue(Load::Own, "<message from='a@hall.example' to='b@friend.example'/>".into()),
@@ -50,7 +50,7 @@ fn trouble_is_told_by_its_name() {
 // POL-07: a new policy takes a pair back; the stream ends when none is left.
 #[test]
 fn a_new_policy_judges_living_streams() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     let one = admit(&mut stage, "friend.example", "hall.example");
     let _two = admit(&mut stage, "rooms.friend.example", "hall.example");
     stage.said(NEAR);
@@ -82,7 +82,7 @@ fn a_new_policy_judges_living_streams() {
 // CLS-06.
 #[test]
 fn a_broken_inside_leg_loses_nothing_in_silence() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     let far = admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     let stanza = "<message from='a@friend.example' to='b@hall.example'><body>1</body></message>";
@@ -102,10 +102,10 @@ fn a_broken_inside_leg_loses_nothing_in_silence() {
 // CLS-03: silence, a trickle and repeated dialback all meet the same end.
 #[test]
 fn no_traffic_extends_the_time_before_proof() {
-    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    let mut stage = Stage::new(relays(), any(), Flow::S2sIn, None);
     stage.wait(Duration::from_secs(11));
     assert!(stage.has(|e| matches!(e, Effect::Cut(Side::Near))) && stage.said(NEAR).is_empty());
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     for _ in 0..59 {
         stage.wait(Duration::from_secs(1));
         stage.hears(NEAR, " ");
@@ -122,7 +122,7 @@ fn no_traffic_extends_the_time_before_proof() {
 #[test]
 fn a_stream_that_only_asks_about_keys_is_closed_after_the_last_answer() {
     let question = "<db:verify from='friend.example' to='hall.example' id='1'>k</db:verify>";
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     for _ in 0..3 {
         stage.hears(NEAR, question);
         unknown(&mut stage);
@@ -133,7 +133,7 @@ fn a_stream_that_only_asks_about_keys_is_closed_after_the_last_answer() {
     stage.wait(Duration::from_secs(2));
     assert_eq!(stage.said(NEAR), "</stream:stream>");
     // Questions do not extend T-unauth (CLS-03).
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     for _ in 0..20 {
         stage.hears(NEAR, question);
         unknown(&mut stage);
@@ -141,7 +141,7 @@ fn a_stream_that_only_asks_about_keys_is_closed_after_the_last_answer() {
     }
     assert!(stage.said(NEAR).contains("<policy-violation "));
     // A stream that claims something is no such stream: it lives by the proof of its pair.
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.hears(NEAR, question);
     unknown(&mut stage);
@@ -157,7 +157,7 @@ fn a_backend_that_ends_an_idle_stream_costs_the_peer_no_error() {
     for (after, end, plain) in
         [(0, idle, true), (0, "</stream:stream>", true), (120, "", true), (0, "", false)]
     {
-        let mut stage = inbound(home(), any(), "friend.example", &[]);
+        let mut stage = inbound(relays(), any(), "friend.example", &[]);
         let far = admit(&mut stage, "friend.example", "hall.example");
         stage.said(NEAR);
         stage.wait(Duration::from_secs(after));
@@ -175,9 +175,9 @@ fn a_backend_that_ends_an_idle_stream_costs_the_peer_no_error() {
 #[test]
 fn a_retired_domain_is_gone() {
     let retired = || {
-        let mut home = home();
-        home.retired.insert(domain("old.example"));
-        home
+        let mut relays = relays();
+        relays.retired.insert(domain("old.example"));
+        relays
     };
     for (to, condition) in [("old.example", "<host-gone "), ("other.example", "<host-unknown ")] {
         let mut stage = Stage::new(retired(), any(), Flow::S2sIn, None);
@@ -194,7 +194,7 @@ fn a_retired_domain_is_gone() {
 // DB-06: every pending operation ends.
 #[test]
 fn a_silent_backend_ends_the_claim() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, None);
@@ -204,15 +204,15 @@ fn a_silent_backend_ends_the_claim() {
 }
 
 // CLU-02: a node that was asked about a key may die with the question, and its server may say nothing then; so does jabberd2 as long as it
-// believes that the name is not there. The claim is made anew, once to a stranger, three times inside; and never on the same stream, where a
+// believes that the name is not there. The claim is made anew, once to an unproven peer, three times inside; and never on the same stream, where a
 // server that was only slow (Prosody) takes what we write behind its first answer for unproven. Whoever never answers ends as ever.
 #[test]
 fn a_claim_without_an_answer_is_made_anew_on_a_new_connection() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
     let (far, _) = stage.connects()[0].clone();
     let inside = (&mut stage, far, "L", "friend.example", "hall.example");
-    let mut outside = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let mut outside = courier(relays(), any(), "hall.example", "friend.example", Load::Own);
     let (to_world, _) = outside.connects()[0].clone();
     for (stage, far, id, from, to) in
         [inside, (&mut outside, to_world, "W", "hall.example", "friend.example")]
@@ -254,7 +254,7 @@ fn a_claim_without_an_answer_is_made_anew_on_a_new_connection() {
 // Drain: system-shutdown, and what is still on its way is taken.
 #[test]
 fn a_drained_stream_takes_what_is_still_on_its_way() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     stage.step(NEAR, Input::Drain);
@@ -274,7 +274,7 @@ fn a_drained_stream_takes_what_is_still_on_its_way() {
 // what it brings meanwhile is carried; at the end of the last one, too, nothing ends with it.
 #[test]
 fn a_leg_that_gives_way_ends_and_its_near_stream_does_not() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     let far = admit(&mut stage, "friend.example", "hall.example");
     stage.step(Side::Far(far), Input::Yield);
     let message = "<message from='a@friend.example' to='b@hall.example'/>";

@@ -6,7 +6,7 @@ use super::*;
 // BE-04, DB-20, DB-60: neither id nor key of one side is seen on the other.
 #[test]
 fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     let greeting = stage.said(NEAR);
     assert!(
         greeting.contains("<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"),
@@ -58,7 +58,7 @@ fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
 // DB-25, TLS-07: what was claimed or proven on a stream ends with it; a restart keeps the pair of EXTERNAL alone.
 #[test]
 fn a_restart_forgets_what_the_old_stream_had_proven() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     let rooms = admit(&mut stage, "rooms.friend.example", "hall.example");
     stage.hears(NEAR, "<db:result from='late.friend.example' to='hall.example'>k</db:result>");
     let late =
@@ -84,7 +84,7 @@ fn a_pair_proven_in_clear_ends_with_the_upgrade() {
         Federation::Listed,
         "version: v1\nrules:\n  - { name: clear, domains: [friend.example], identity: [dialback], tls: none }\n",
     );
-    let mut stage = Stage::new(home(), clear, Flow::S2sIn, None);
+    let mut stage = Stage::new(relays(), clear, Flow::S2sIn, None);
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     admit(&mut stage, "friend.example", "hall.example");
     stage.hears(NEAR, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
@@ -109,7 +109,7 @@ fn a_denied_pair_costs_nothing() {
         ("sub.friend.example", vec!["sub.friend.example"]),
         ("STRANGER.Example.", vec![]),
     ] {
-        let mut stage = inbound(home(), listed.clone(), sender, &names);
+        let mut stage = inbound(relays(), listed.clone(), sender, &names);
         assert!(!stage.said(NEAR).contains("EXTERNAL"));
         stage.hears(NEAR, &format!("<db:result from='{sender}' to='hall.example'>k</db:result>"));
         let said = stage.said(NEAR);
@@ -135,7 +135,7 @@ fn a_stanza_of_another_pair_ends_the_stream() {
         ("<message from='' to='b@hall.example'/>", "improper-addressing"),
         ("<message from='a@friend。example' to='b@hall.example'/>", "improper-addressing"),
     ] {
-        let mut stage = inbound(home(), any(), "friend.example", &[]);
+        let mut stage = inbound(relays(), any(), "friend.example", &[]);
         admit(&mut stage, "friend.example", "hall.example");
         stage.said(NEAR);
         stage.hears(NEAR, stanza);
@@ -143,7 +143,7 @@ fn a_stanza_of_another_pair_ends_the_stream() {
         assert!(said.contains(&format!("<stream:error><{condition} ")), "{stanza}: {said}");
         assert!(said.ends_with("</stream:stream>") && stage.passed().is_empty());
     }
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
     assert!(stage.said(NEAR).contains("<not-authorized "));
 }
@@ -151,7 +151,7 @@ fn a_stanza_of_another_pair_ends_the_stream() {
 // RLY-08, RLY-09, RLY-12 to RLY-15.
 #[test]
 fn the_desk_cuts_bounces_and_drops() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     let address = "from='a@friend.example/1' to='b@hall.example'";
     stage.hears(
@@ -200,7 +200,7 @@ fn the_desk_cuts_bounces_and_drops() {
 // JID-07: the canonical domain goes on; local and resource stay. RLY-07: the language travels.
 #[test]
 fn addresses_are_made_canonical_and_the_language_goes_with_the_stanza() {
-    let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(secured("hall.example", &[])));
+    let mut stage = Stage::new(relays(), any(), Flow::S2sIn, Some(secured("hall.example", &[])));
     stage
         .hears(NEAR, &header("friend.example", "hall.example").replace(" version", " xml:lang='de' version"));
     admit(&mut stage, "friend.example", "hall.example");
@@ -225,7 +225,7 @@ fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
             .find_map(|e| if let Effect::Verify(id, _) = e { Some(*id) } else { None })
             .unwrap()
     };
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     stage.said(NEAR);
     stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
     let id = claim(&stage);
@@ -234,7 +234,7 @@ fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
         stage.said(NEAR),
         "<db:result from='hall.example' to='friend.example' type='invalid'/></stream:stream>"
     );
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     stage.hears(NEAR, "<db:result from='third.example' to='hall.example'>k</db:result>");
@@ -247,7 +247,7 @@ fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
 // DB-08, only_asked_answers: an answer without its question changes nothing, and repeated it ends the stream.
 #[test]
 fn unasked_answers_change_nothing() {
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     stage.said(NEAR);
     for _ in 0..3 {
         stage.hears(NEAR, "<db:result from='friend.example' to='hall.example' type='valid'/>");
@@ -261,7 +261,7 @@ fn unasked_answers_change_nothing() {
 // DB-32: the same key while pending shares the outcome, another is refused, and a standing pair is valid again.
 #[test]
 fn repeated_requests_are_each_answered() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     stage.said(NEAR);
     let ask = "<db:result from='friend.example' to='hall.example'>k</db:result>";
     stage.hears(NEAR, ask);
@@ -281,7 +281,7 @@ fn repeated_requests_are_each_answered() {
 #[test]
 fn one_failing_target_leaves_the_others_alone() {
     let text = "version: v1\nrules:\n  - { name: no, domains: [denied.example], verdict: deny }\n";
-    let mut stage = Stage::new(home(), policy(Federation::Any, text), Flow::S2sOut, None);
+    let mut stage = Stage::new(relays(), policy(Federation::Any, text), Flow::S2sOut, None);
     stage.hears(NEAR, &answer("", false));
     stage.said(NEAR);
     for peer in ["one.example", "denied.example", "two.example"] {
@@ -332,7 +332,7 @@ fn what_is_never_answered_is_not() {
         "<presence from='a@hall.example' to='b@P' type='unsubscribed'/>",
     ];
     let mut stage =
-        Stage::new(home(), policy(Federation::Listed, "version: v1\nrules: []\n"), Flow::S2sOut, None);
+        Stage::new(relays(), policy(Federation::Listed, "version: v1\nrules: []\n"), Flow::S2sOut, None);
     stage.hears(NEAR, &header("hall.example", "stranger.example"));
     for stanza in all {
         stage.hears(NEAR, &stanza.replace("P", "stranger.example"));
@@ -348,7 +348,7 @@ fn what_is_never_answered_is_not() {
         (Reason::RemoteUnreachable, "b@stranger.example", 0),
         (Reason::RemoteUnreachable, "b@stranger.example/room", 1),
     ] {
-        let mut stage = courier(home(), any(), "hall.example", "stranger.example", Load::Own);
+        let mut stage = courier(relays(), any(), "hall.example", "stranger.example", Load::Own);
         let far = stage.connects()[0].0;
         let presence = format!("<presence from='a@hall.example/x' to='{to}'/>");
         stage.step(NEAR, Input::Queue(Load::Own, presence.into()));
@@ -360,7 +360,7 @@ fn what_is_never_answered_is_not() {
 // STR-04, STR-05, STR-11, STR-12, STR-13: what our headers and features hold, before TLS and under it.
 #[test]
 fn our_headers_and_features_hold_what_they_must_and_no_more() {
-    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    let mut stage = Stage::new(relays(), any(), Flow::S2sIn, None);
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     let clear = stage.said(NEAR);
     for part in [

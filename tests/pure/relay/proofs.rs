@@ -5,7 +5,7 @@ use super::*;
 // Requirements 21.2: EXTERNAL; success only when the inside leg stands, then a restart with the same names.
 #[test]
 fn external_succeeds_when_the_inside_leg_stands() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     assert!(stage.said(NEAR).contains("<mechanism>EXTERNAL</mechanism>"));
     stage.hears(
         NEAR,
@@ -29,9 +29,9 @@ fn a_required_certificate_that_is_missing_ends_the_stream() {
         Federation::Listed,
         "version: v1\nrules:\n  - { name: strict, domains: [friend.example], identity: [certificate] }\n",
     );
-    let mut stage = inbound(home(), strict, "friend.example", &[]);
+    let mut stage = inbound(relays(), strict, "friend.example", &[]);
     assert!(stage.said(NEAR).contains("<policy-violation "));
-    let mut stage = inbound(home(), any(), "friend.example", &["other.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["other.example"]);
     let said = stage.said(NEAR);
     assert!(!said.contains("EXTERNAL") && said.contains("<dialback "));
 }
@@ -44,8 +44,8 @@ fn verifier() -> Stage {
         key: "abc".into(),
     };
     let facing = gatehouse::reason::Facing::Public;
-    let home = std::sync::Arc::new(home());
-    Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()))
+    let relays = std::sync::Arc::new(relays());
+    Stage::of(Relay::verifier(relays, any(), facing, check, std::time::Instant::now()))
 }
 
 // A verifier asks once and answers once, by EXTERNAL never.
@@ -111,9 +111,9 @@ fn an_unnamed_authority_is_asked_only_where_a_file_takes_it() {
             stream: "gw-1".into(),
             key: "abc".into(),
         };
-        let home = std::sync::Arc::new(home());
+        let relays = std::sync::Arc::new(relays());
         let facing = gatehouse::reason::Facing::Public;
-        let mut stage = Stage::of(Relay::verifier(home, policy, facing, check, std::time::Instant::now()));
+        let mut stage = Stage::of(Relay::verifier(relays, policy, facing, check, std::time::Instant::now()));
         let (far, _) = stage.connects()[0].clone();
         stage.connected(far, Some(untrusted("", "friend.example")));
         assert_eq!(stage.has(|e| matches!(e, Effect::Retry(_, AddressChoice::Next))), !asked);
@@ -128,7 +128,7 @@ fn a_certificate_that_is_revoked_ends_the_stream_that_stands_on_it() {
     let mut revoked = good.clone();
     revoked.trust = Trust { default: Err(TrustFault::Revoked), peers: Vec::new() };
     // Inbound, by the peer's certificate.
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     stage.step(NEAR, Input::Retrusted(good.clone()));
@@ -147,7 +147,7 @@ fn a_certificate_that_is_revoked_ends_the_stream_that_stands_on_it() {
     let said = stage.said(Side::Far(far));
     assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
     // What dialback proved leans on no certificate.
-    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let mut stage = inbound(relays(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     stage.step(NEAR, Input::Retrusted(revoked));
@@ -172,12 +172,12 @@ fn a_revoked_certificate_is_refused_under_a_pin_both_ways() {
     let again = shows(revoked).certificate.clone().unwrap();
     let (mut stage, far) = outbound_under(pinned.clone(), shows(alone));
     let foreseen = [(Side::Far(far), again.clone())];
-    let portrait = stage.relay.portrait_under(&Under { policy: Some(&pinned), again: &foreseen });
-    let doubts: Vec<_> = portrait.pairs.iter().map(|standing| standing.doubt).collect();
+    let snapshot = stage.relay.snapshot_under(&Under { policy: Some(&pinned), again: &foreseen });
+    let doubts: Vec<_> = snapshot.pairs.iter().map(|standing| standing.doubt).collect();
     assert_eq!(doubts, [Some(Reason::CertificateRevoked)]);
     stage.step(Side::Far(far), Input::Retrusted(again));
     assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"));
-    let mut stage = courier(home(), pinned.clone(), "hall.example", "friend.example", Load::Own);
+    let mut stage = courier(relays(), pinned.clone(), "hall.example", "friend.example", Load::Own);
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, Some(shows(revoked)));
     let dialback = "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
@@ -202,13 +202,13 @@ fn other_authorities_end_what_stands_on_a_certificate_alone_and_the_plan_says_so
     other.trust = Trust { default: Err(TrustFault::UnknownIssuer), peers: Vec::new() };
     let doubts = |stage: &Stage, side: Side, policy: &gatehouse::policy::Policy| {
         let again = [(side, other.clone())];
-        let portrait = stage.relay.portrait_under(&Under { policy: Some(policy), again: &again });
-        let doubts: Vec<_> = portrait.pairs.iter().map(|standing| standing.doubt).collect();
-        (doubts, portrait.closes)
+        let snapshot = stage.relay.snapshot_under(&Under { policy: Some(policy), again: &again });
+        let doubts: Vec<_> = snapshot.pairs.iter().map(|standing| standing.doubt).collect();
+        (doubts, snapshot.closes)
     };
     let distrusted = Some(Reason::CertificateDistrusted);
     // Inbound, the one pair.
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
     assert_eq!(doubts(&stage, NEAR, &any()), (vec![distrusted], true));
@@ -217,7 +217,7 @@ fn other_authorities_end_what_stands_on_a_certificate_alone_and_the_plan_says_so
     assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
     assert!(stage.reasons().iter().all(|reason| *reason == Reason::CertificateDistrusted));
     // Beside one that dialback has proven.
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
     admit(&mut stage, "friend.example", "hall.example");
     admit(&mut stage, "cousin.example", "hall.example");
     stage.said(NEAR);
@@ -268,7 +268,7 @@ fn a_certificate_that_expires_ends_the_leg_that_we_opened() {
 // DB-30, CRT-11: a certificate that names the other sender domain, too, spares the question; one that does not, does not.
 #[test]
 fn a_certificate_that_covers_a_second_domain_spares_the_question() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example", "rooms.friend.example"]);
+    let mut stage = inbound(relays(), any(), "friend.example", &["friend.example", "rooms.friend.example"]);
     stage.hears(NEAR, "<db:result from='rooms.friend.example' to='hall.example'>k</db:result>");
     assert!(!stage.has(|e| matches!(e, Effect::Verify(..))));
     let (far, _) = stage.connects()[0].clone();
@@ -288,7 +288,7 @@ fn a_certificate_that_covers_a_second_domain_spares_the_question() {
 #[test]
 fn external_needs_no_initial_response() {
     for response in ["", "="] {
-        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        let mut stage = inbound(relays(), any(), "friend.example", &["friend.example"]);
         stage.said(NEAR);
         stage.hears(
             NEAR,
@@ -306,8 +306,8 @@ fn named_by_itself(identity: &str, dnssec: bool) -> Stage {
         "version: v1\nrules:\n  - {{ name: published, domains: [friend.example, cousin.example], identity: [{identity}] }}\n"
     );
     let shown = Some(untrusted("hall.example", "nobody.example"));
-    let home = Home { dnssec, ..home() };
-    let mut stage = Stage::new(home, policy(Federation::Listed, &text), Flow::S2sIn, shown);
+    let relays = RelayParams { dnssec, ..relays() };
+    let mut stage = Stage::new(relays, policy(Federation::Listed, &text), Flow::S2sIn, shown);
     stage.hears(NEAR, &header("friend.example", "hall.example"));
     stage
 }
@@ -377,19 +377,19 @@ fn what_is_not_found_in_time_is_not_waited_for() {
 // POL-04: no lookup where it would change nothing: the pair is denied, the certificate is enough, there is none, or no rule takes it.
 #[test]
 fn nothing_is_looked_up_that_would_change_nothing() {
-    let stranger = "version: v1\nrules: []\n";
+    let unproven = "version: v1\nrules: []\n";
     let open = "version: v1\nrules:\n  - { name: open, domains: [friend.example] }\n";
     let posh = "version: v1\nrules:\n  - { name: filed, domains: [friend.example], identity: [posh] }\n";
     let known = || secured("hall.example", &["friend.example"]);
     for (what, text, dnssec, shown) in [
-        ("no rule", stranger, true, untrusted("hall.example", "nobody.example")),
+        ("no rule", unproven, true, untrusted("hall.example", "nobody.example")),
         ("a good certificate", open, true, known()),
         ("a good certificate, and a file would do", posh, true, known()),
         ("no certificate", posh, true, secured("hall.example", &[])),
         ("nobody looks at signatures, and no file", open, false, untrusted("hall.example", "nobody.example")),
     ] {
-        let home = Home { dnssec, ..home() };
-        let mut stage = Stage::new(home, policy(Federation::Listed, text), Flow::S2sIn, Some(shown));
+        let relays = RelayParams { dnssec, ..relays() };
+        let mut stage = Stage::new(relays, policy(Federation::Listed, text), Flow::S2sIn, Some(shown));
         stage.hears(NEAR, &header("friend.example", "hall.example"));
         assert!(inquiries(&stage).is_empty(), "{what}");
         assert!(!stage.said(NEAR).is_empty(), "{what}");

@@ -1,4 +1,4 @@
-//! The laws of everything that reads a stranger's octets, as assertions over any input: run by the fuzz targets, and by
+//! The laws of everything that reads an unproven peer's octets, as assertions over any input: run by the fuzz targets, and by
 //! `tests/pure/fuzz_corpus.rs` on stable. The laws of framing are in [`xml`].
 
 pub mod xml;

@@ -19,13 +19,13 @@ use bytes::Bytes;
 use gatehouse::policy::{Federation, Policy};
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{
-    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Left, Load, Passing, Relay,
-    Said, Side,
+    Arrival, ClaimId, Destination, Effect, Event, FarId, Input, KeysBy, Left, Load, Passing, Relay,
+    RelayParams, Said, Side,
 };
 use gatehouse::stream::{KeyAnswer, KeyCheck, Pair, Secured, dialback};
 use gatehouse::xml::{Content, Framer, Kind, Limits, Token};
 use laws::{Crossing, Law};
-use stage::{admit, any, domain, home, inbound, pair, policy, secured, untrusted};
+use stage::{admit, any, domain, inbound, pair, policy, relays, secured, untrusted};
 
 /// Stanzas that passed one of these relays or were delivered, so that no law holds for want of them.
 pub static PASSED: AtomicUsize = AtomicUsize::new(0);
@@ -43,16 +43,16 @@ pub fn relay(data: &[u8]) {
 /// The same for a relay of a client.
 pub fn relay_client(data: &[u8]) {
     let Some((&start, script)) = data.split_first() else { return };
-    let mut home = home();
-    home.default_domain = (start & 2 != 0).then(|| domain("hall.example"));
+    let mut relays = relays();
+    relays.default_domain = (start & 2 != 0).then(|| domain("hall.example"));
     if start & 4 != 0 {
-        home.clients.get_mut(&domain("hall.example")).unwrap().registration = true;
+        relays.clients.get_mut(&domain("hall.example")).unwrap().registration = true;
     }
     let direct = (start & 1 != 0).then(|| secured("hall.example", &[]));
     let now = Instant::now();
     let arrival =
         Arrival { flow: Flow::C2s, address: [192, 0, 2, 7].into(), secured: direct.clone(), seed: [3; 32] };
-    let relay = Relay::new(Arc::new(home), any(), arrival, now);
+    let relay = Relay::new(Arc::new(relays), any(), arrival, now);
     let mut life = Life::of(relay, Alphabet::of_clients(), client_laws::LAWS, now);
     life.note_secured(Side::Near, direct.is_some());
     life.live(script);
@@ -60,10 +60,10 @@ pub fn relay_client(data: &[u8]) {
 
 /// Where the life of a relay between servers begins.
 fn begin(start: u8) -> Life {
-    let mut home = home();
-    home.default_domain = (start & 0x10 != 0).then(|| domain("hall.example"));
+    let mut relays = relays();
+    relays.default_domain = (start & 0x10 != 0).then(|| domain("hall.example"));
     if start & 0x20 != 0 {
-        for hosted in home.hosted.values_mut() {
+        for hosted in relays.hosted.values_mut() {
             (hosted.keys_by, hosted.multiplex) = (KeysBy::Verify, false);
         }
     }
@@ -80,19 +80,19 @@ fn begin(start: u8) -> Life {
                 (start & 2 != 0 && flow == Flow::S2sIn).then(|| secured("hall.example", &["friend.example"]));
             let arrival =
                 Arrival { flow, address: [192, 0, 2, 7].into(), secured: direct.clone(), seed: [7; 32] };
-            let relay = Relay::new(Arc::new(home), listed, arrival, now);
+            let relay = Relay::new(Arc::new(relays), listed, arrival, now);
             let mut life = Life::of(relay, Alphabet::of_servers(), laws::LAWS, now);
             life.note_secured(Side::Near, direct.is_some());
             life
         }
         2 => {
-            // What strangers have caused, what a backend sends, and reports to a backend.
+            // What unproven peers have caused, what a backend sends, and reports to a backend.
             let load = match (flow, start & 0x40 != 0) {
                 (Flow::S2sOut, true) => Load::Own,
                 (_, true) => Load::Report,
                 (_, false) => Load::Carried,
             };
-            let (relay, effects) = Relay::courier(Arc::new(home), listed, ends, (load, None), now);
+            let (relay, effects) = Relay::courier(Arc::new(relays), listed, ends, (load, None), now);
             let mut life = Life::of(relay, Alphabet::of_servers(), COURIER, now).after(&effects);
             life.courier = true;
             // It is made for a stanza.
@@ -102,7 +102,7 @@ fn begin(start: u8) -> Life {
         3 => {
             let check = KeyCheck { pair: ends, stream: "i".into(), key: "k1".into() };
             let facing = if flow == Flow::S2sIn { Facing::Public } else { Facing::Backend };
-            let (relay, effects) = Relay::verifier(Arc::new(home), listed, facing, check, now);
+            let (relay, effects) = Relay::verifier(Arc::new(relays), listed, facing, check, now);
             let mut life = Life::of(relay, Alphabet::of_servers(), COURIER, now).after(&effects);
             life.may_answer = true;
             life
@@ -110,7 +110,7 @@ fn begin(start: u8) -> Life {
         // Inside, with one pair that stands.
         _ => {
             let names: &[&str] = if start & 2 == 0 { &[] } else { &["friend.example"] };
-            let mut stage = inbound(home, listed, "friend.example", names);
+            let mut stage = inbound(relays, listed, "friend.example", names);
             if names.is_empty() {
                 admit(&mut stage, "friend.example", "hall.example");
             }
@@ -383,7 +383,10 @@ impl Life {
                     3 => Input::Overtaken,
                     _ => Input::Withdraw(pair("hall.example", "friend.example"), reason(pick)),
                 },
-                _ => Input::Home(Arc::new(Home { default_domain: Some(domain("annex.example")), ..home() })),
+                _ => Input::RelayParams(Arc::new(RelayParams {
+                    default_domain: Some(domain("annex.example")),
+                    ..relays()
+                })),
             },
         };
         self.step(side, input)

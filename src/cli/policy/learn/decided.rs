@@ -8,7 +8,7 @@ use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::policy::{Bans, Policy, SettledParties};
 use crate::run::kept;
-use crate::run::quarantine::{Book, Disposition, NAME, QuarantineFile};
+use crate::run::quarantine::{Disposition, NAME, QuarantineFile, QuarantineList};
 
 /// The policy as it stands with that: the running gateway knows it, and of quarantine the folder of what outlives a restart does, too.
 /// Of whom neither tells, it holds what the files say: who is in quarantine waits there.
@@ -35,7 +35,7 @@ pub(super) fn under(policy: &Policy, settings: &Settings, socket: Option<&Path>)
 
 /// What was decided, as it lies in the folder.
 fn remembered(folder: &Path) -> SettledParties {
-    let book = Book::default();
+    let book = QuarantineList::default();
     let kept = kept::read::<QuarantineFile>(&folder.join(NAME)).ok().flatten();
     match kept.map(|kept| book.recall(kept)) {
         Some(Ok(())) => book.settled(),

@@ -82,7 +82,7 @@ impl Traffic {
 
 /// What a rule asks for, as far as it is learned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Terms {
+pub(super) struct LearnedConditions {
     /// None: both.
     pub(super) direction: Option<Direction>,
     /// Whether a certificate that speaks for the domain was shown, or something weaker, in whose place it is taken.
@@ -101,7 +101,7 @@ pub(super) struct Rule {
     pub(super) name: String,
     /// As they are written.
     pub(super) patterns: Vec<String>,
-    pub(super) terms: Terms,
+    pub(super) terms: LearnedConditions,
     /// The domains that were seen, with what passed.
     pub(super) seen: Vec<(Domain, Traffic)>,
     pub(super) cases: Vec<Case>,
@@ -143,7 +143,7 @@ impl Proposal {
 /// Rules for those who are to stay. `all`: also for those whom a rule of this policy allows.
 pub(super) fn propose(seen: &Seen, policy: &Policy, all: bool) -> Proposal {
     let mut proposal = Proposal::default();
-    let mut learned: BTreeMap<(String, Terms), Vec<(Domain, Traffic)>> = BTreeMap::new();
+    let mut learned: BTreeMap<(String, LearnedConditions), Vec<(Domain, Traffic)>> = BTreeMap::new();
     for (remote, traffic) in &seen.traffic {
         match terms(remote, traffic, seen, policy, all) {
             Ok((terms, traffic, refused)) => {
@@ -186,7 +186,7 @@ fn terms(
     seen: &Seen,
     policy: &Policy,
     all: bool,
-) -> Result<(Terms, Traffic, Option<String>), String> {
+) -> Result<(LearnedConditions, Traffic, Option<String>), String> {
     if policy.hosts(remote) {
         return Err("is served here".to_owned());
     }
@@ -220,7 +220,7 @@ fn terms(
         (false, _) => Some(Direction::Outbound),
     };
     let shown = |proof| traffic.used().any(|(_, way)| way.is_proven_by(proof));
-    let terms = Terms {
+    let terms = LearnedConditions {
         direction,
         certificate: ["certificate", "posh", "dialback"].into_iter().any(shown),
         dialback: shown("dialback"),
@@ -335,7 +335,7 @@ fn name(party: &str, at: Option<&Domain>, taken: &mut BTreeSet<String>) -> Strin
 }
 
 /// What must come out for this domain: all that was seen, and what the rule keeps out.
-fn cases(remote: &Domain, traffic: &Traffic, terms: &Terms) -> Vec<Case> {
+fn cases(remote: &Domain, traffic: &Traffic, terms: &LearnedConditions) -> Vec<Case> {
     let case = |direction, identity, refused| Case {
         remote: remote.clone(),
         direction,

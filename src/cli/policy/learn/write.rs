@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::propose::{Case, LeftOut, Proposal, Rule, Terms, Traffic, Way};
+use super::propose::{Case, LearnedConditions, LeftOut, Proposal, Rule, Traffic, Way};
 use crate::config;
 use crate::jid::Domain;
 use crate::policy::{self, Day, Finding, PolicyFile, Source, Tls};
@@ -115,7 +115,7 @@ fn write_rule(out: &mut String, rule: &Rule) -> std::fmt::Result {
         Some(Direction::Inbound) => writeln!(out, "    direction: inbound")?,
         Some(Direction::Outbound) => writeln!(out, "    direction: outbound")?,
     }
-    let Terms { certificate, posh, dialback, .. } = rule.terms;
+    let LearnedConditions { certificate, posh, dialback, .. } = rule.terms;
     let words = [("certificate", certificate), ("posh", posh), ("dialback", dialback)];
     let words: Vec<&str> = words.into_iter().filter_map(|(word, shown)| shown.then_some(word)).collect();
     // DANE is taken by every rule, as it is stronger than the others.

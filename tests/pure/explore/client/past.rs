@@ -133,7 +133,9 @@ impl Past {
                 }
                 (self.called, self.dialling) = (true, true);
             }
-            Effect::Try(_) | Effect::Apply if !self.secured || !self.called || self.near.closed => {
+            Effect::MayLogin(_) | Effect::MayRegister
+                if !self.secured || !self.called || self.near.closed =>
+            {
                 return Err("nobody may ask that".into());
             }
             Effect::Retry(..) => {

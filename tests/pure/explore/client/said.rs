@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gatehouse::policy::Policy;
 use gatehouse::reason::Reason;
-use gatehouse::relay::{Home, Input, Side};
+use gatehouse::relay::{Input, RelayParams, Side};
 use gatehouse::stream::{PresentedName, Secured, TrustFault};
 use gatehouse::xml::{Content, Framer, Limits, Token};
 
@@ -73,11 +73,11 @@ const MOVED: &str = "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns
      </see-other-host></stream:error>";
 
 /// What the operator and the process do.
-pub fn operator(gone: &Arc<Home>, banned: &Arc<Policy>) -> Happens {
+pub fn operator(gone: &Arc<RelayParams>, banned: &Arc<Policy>) -> Happens {
     [
         Input::Drain,
         Input::Close(Reason::ClosedByOperator),
-        Input::Home(Arc::clone(gone)),
+        Input::RelayParams(Arc::clone(gone)),
         Input::Policy(Arc::clone(banned)),
     ]
     .map(|input| (Side::Near, input))

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use gatehouse::policy::{Bans, Day, PatchFile, PatchSource, Policy, compile_patches};
 use gatehouse::reason::Flow;
-use gatehouse::relay::{ClientDomain, Effect, FarId, Home, Input, Relay, Side, StreamLimits, Timeouts};
+use gatehouse::relay::{
+    ClientDomain, Effect, FarId, Input, Relay, RelayParams, Side, StreamLimits, Timeouts,
+};
 use gatehouse::stream::Secured;
 use gatehouse::stream::client::Mechanism;
 use gatehouse::stream::client::certified::{CertificateName, CertificateTerms, Demand};
@@ -66,12 +68,12 @@ fn timeouts() -> Timeouts {
     }
 }
 
-fn house(clients: &ClientDomain) -> Home {
-    let mut home = home();
-    home.clients.insert(domain("hall.example"), clients.clone());
-    home.limits = StreamLimits { sasl_attempts: 2, binds: 2, ..StreamLimits::default() };
-    home.timeouts = timeouts();
-    home
+fn house(clients: &ClientDomain) -> RelayParams {
+    let mut relays = relays();
+    relays.clients.insert(domain("hall.example"), clients.clone());
+    relays.limits = StreamLimits { sasl_attempts: 2, binds: 2, ..StreamLimits::default() };
+    relays.timeouts = timeouts();
+    relays
 }
 
 /// Everybody may speak, and patches look at what is said.
@@ -89,13 +91,13 @@ fn patched() -> Arc<Policy> {
 
 /// What the uses have in common.
 struct World {
-    home: Arc<Home>,
+    relays: Arc<RelayParams>,
     /// The same where accounts may be asked for.
-    registering: Arc<Home>,
+    registering: Arc<RelayParams>,
     /// The same where clients must show a certificate.
-    strict: Arc<Home>,
+    strict: Arc<RelayParams>,
     /// Clients of the domain are served no more.
-    gone: Arc<Home>,
+    gone: Arc<RelayParams>,
     policy: Arc<Policy>,
     banned: Arc<Policy>,
     origin: Instant,
@@ -111,7 +113,7 @@ impl World {
         gone.clients.clear();
         let bans = Bans { networks: vec!["192.0.2.0/24".parse().unwrap()], domains: Vec::new() };
         Self {
-            home: Arc::new(house(&clients)),
+            relays: Arc::new(house(&clients)),
             registering: Arc::new(house(&registering)),
             strict: Arc::new(house(&strict)),
             gone: Arc::new(gone),
@@ -122,14 +124,14 @@ impl World {
     }
 
     /// A client that has just arrived.
-    fn arrived(&self, home: &Arc<Home>, channel: Option<Secured>) -> Stage {
-        let world = (Arc::clone(home), Arc::clone(&self.policy));
+    fn arrived(&self, relays: &Arc<RelayParams>, channel: Option<Secured>) -> Stage {
+        let world = (Arc::clone(relays), Arc::clone(&self.policy));
         Stage::at(self.origin, world, Flow::C2s, channel, [3; 32])
     }
 
     /// The same under TLS, whose server has offered this.
-    fn offered(&self, home: &Arc<Home>, features: &str, lang: &str) -> Stage {
-        let mut stage = self.arrived(home, Some(secured("hall.example", &[])));
+    fn offered(&self, relays: &Arc<RelayParams>, features: &str, lang: &str) -> Stage {
+        let mut stage = self.arrived(relays, Some(secured("hall.example", &[])));
         stage.hears(NEAR, &open(&format!(" to='hall.example' version='1.0'{lang}")));
         stage.connected(FarId(1), None);
         stage.hears(FAR, &open(" id='s' from='hall.example' version='1.0'"));
@@ -140,7 +142,7 @@ impl World {
     /// The same, logged in.
     fn logged_in(&self, lang: &str) -> Stage {
         let plain = format!("<mechanisms xmlns='{SASL}'><mechanism>PLAIN</mechanism></mechanisms>");
-        let mut stage = self.offered(&self.home, &plain, lang);
+        let mut stage = self.offered(&self.relays, &plain, lang);
         stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'>AGFsaWNlAHB3</auth>"));
         stage.step(NEAR, Input::Tried(Ok(())));
         stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
@@ -163,7 +165,7 @@ impl World {
     }
 
     fn uses(&self) -> Vec<Use> {
-        let direct = |home: &Arc<Home>| self.arrived(home, Some(secured("hall.example", &[])));
+        let direct = |relays: &Arc<RelayParams>| self.arrived(relays, Some(secured("hall.example", &[])));
         let with = |parts: &[Happens]| {
             [parts, &[said::streams(), said::operator(&self.gone, &self.banned)][..]].concat().concat()
         };
@@ -188,13 +190,13 @@ impl World {
             made(
                 "from the door to a stanza",
                 276,
-                vec![self.arrived(&self.home, None)],
+                vec![self.arrived(&self.relays, None)],
                 &[said::clear(), said::login(), said::bind(), said::stanzas()],
             ),
             made(
                 "login",
                 464,
-                vec![direct(&self.home)],
+                vec![direct(&self.relays)],
                 &[said::login(), said::more_of_login(), said::bind()],
             ),
             made(
@@ -206,7 +208,7 @@ impl World {
             made(
                 "login by SASL2",
                 764,
-                vec![direct(&self.home)],
+                vec![direct(&self.relays)],
                 &[said::login2(), said::more_of_login2(), said::bind(), said::stanzas()],
             ),
             made(
@@ -303,7 +305,7 @@ fn walk(of: Use) -> Walked {
         seen.insert((essence(&relay, now), past.clone(), 0));
         open.push_back((relay, now, past, 0));
     }
-    while let Some((before, now, past, home)) = open.pop_front() {
+    while let Some((before, now, past, relays)) = open.pop_front() {
         if let Err(what) = ends_alone(&before, now) {
             walked.breaches.push(what);
         }
@@ -326,15 +328,15 @@ fn walk(of: Use) -> Walked {
                     continue;
                 }
             };
-            let home = match input {
-                Input::Home(home) => Arc::as_ptr(home) as usize,
-                _ => home,
+            let relays = match input {
+                Input::RelayParams(relays) => Arc::as_ptr(relays) as usize,
+                _ => relays,
             };
             if !after.is_done()
                 && met.insert(hash(&(&after, at, &past)))
-                && seen.insert((essence(&after, at), past.clone(), home))
+                && seen.insert((essence(&after, at), past.clone(), relays))
             {
-                open.push_back((after, at, past, home));
+                open.push_back((after, at, past, relays));
             }
         }
         if seen.len() > END || walked.breaches.len() > 10 {

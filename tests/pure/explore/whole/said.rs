@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gatehouse::policy::Policy;
 use gatehouse::reason::Reason;
-use gatehouse::relay::{ClaimId, Home, Input, Side};
+use gatehouse::relay::{ClaimId, Input, RelayParams, Side};
 use gatehouse::stream::dane::{Dane, Usage};
 use gatehouse::stream::evidence::Evidence;
 use gatehouse::stream::{KeyAnswer, KeyCheck};
@@ -82,11 +82,11 @@ pub fn gone_on() -> Vec<(Side, Input)> {
 /// What comes from outside for the pair of a peer and the leg that it has: a report of the gateway's own, and a stanza that has no
 /// room there.
 pub fn beside(leg: Side) -> Vec<(Side, Input)> {
-    let (friend, stranger) =
+    let (friend, unproven) =
         (pair("friend.example", "hall.example"), pair("stranger.example", "hall.example"));
     vec![
         (Side::Near, Input::Report(friend, report("friend.example", "hall.example"))),
-        (Side::Near, Input::Report(stranger, report("stranger.example", "hall.example"))),
+        (Side::Near, Input::Report(unproven, report("stranger.example", "hall.example"))),
         (leg, overflow("friend.example", "hall.example")),
     ]
 }
@@ -117,7 +117,7 @@ pub fn published() -> Vec<(Side, Input)> {
     )
 }
 
-/// What strangers and peers do. What each machine counts by itself (attempts, questions, answers that nobody asked for) is
+/// What unproven peers and peers do. What each machine counts by itself (attempts, questions, answers that nobody asked for) is
 /// in the machines' own graphs and not here, where it would only multiply.
 pub fn from_peer() -> Vec<(Side, Input)> {
     let said = [
@@ -156,7 +156,7 @@ fn greeting((from, to): (&str, &str)) -> Input {
 
 /// What a backend does on the stream that it opened, and what comes from outside: couriers without room, reports, and another home, in
 /// which its domain is not served any more.
-pub fn from_caller(moved: &Arc<Home>) -> Vec<(Side, Input)> {
+pub fn from_caller(moved: &Arc<RelayParams>) -> Vec<(Side, Input)> {
     let said = [
         "<db:result from='hall.example' to='friend.example'>k1</db:result>",
         "<db:result from='hall.example' to='stranger.example'>k1</db:result>",
@@ -180,7 +180,7 @@ pub fn from_caller(moved: &Arc<Home>) -> Vec<(Side, Input)> {
         pair("friend.example", "hall.example"),
         report("friend.example", "hall.example"),
     ));
-    inputs.push(Input::Home(Arc::clone(moved)));
+    inputs.push(Input::RelayParams(Arc::clone(moved)));
     all(Side::Near, inputs)
 }
 

@@ -14,7 +14,7 @@ use crate::jid::Domain;
 use crate::policy::{Finding, Place, Placed, Scalar, networks};
 
 /// What words may ask of the machine.
-pub(super) struct Outside<'a> {
+pub(super) struct Machine<'a> {
     pub(super) environment: Environment<'a>,
     pub(super) look_up: LookUp<'a>,
 }
@@ -34,19 +34,19 @@ pub fn is_unfound(finding: &Finding) -> bool {
 }
 
 /// Reads words of one file and gathers what is wrong with them.
-pub(super) struct Words<'a> {
+pub(super) struct ScalarReader<'a> {
     file: Arc<str>,
     folder: PathBuf,
-    outside: &'a Outside<'a>,
+    machine: &'a Machine<'a>,
     /// Folders in which files were looked for.
     pub(super) folders: Vec<PathBuf>,
     pub(super) findings: Vec<Finding>,
 }
 
-impl<'a> Words<'a> {
-    pub(super) fn new(file: &str, outside: &'a Outside<'a>) -> Words<'a> {
+impl<'a> ScalarReader<'a> {
+    pub(super) fn new(file: &str, machine: &'a Machine<'a>) -> ScalarReader<'a> {
         let folder = Path::new(file).parent().map(Path::to_path_buf).unwrap_or_default();
-        Words { file: Arc::from(file), folder, outside, folders: Vec::new(), findings: Vec::new() }
+        ScalarReader { file: Arc::from(file), folder, machine, folders: Vec::new(), findings: Vec::new() }
     }
 
     /// Reads `on` or `off`.
@@ -175,7 +175,7 @@ impl<'a> Words<'a> {
             letters.then(|| Domain::parse(host).ok()).flatten().map(|host| (host, port))
         });
         let Some((host, port)) = host else { return self.socket(word, None).map(WrittenTarget::Address) };
-        if (self.outside.look_up)(&host, port).is_empty() {
+        if (self.machine.look_up)(&host, port).is_empty() {
             let message = format!("{host} leads to no address now");
             self.warn(
                 word,
@@ -188,7 +188,7 @@ impl<'a> Words<'a> {
 
     /// What those lead to now.
     pub(super) fn addresses(&self, targets: &[WrittenTarget]) -> Vec<SocketAddr> {
-        super::hosts::addresses(targets, &[], self.outside.look_up)
+        super::hosts::addresses(targets, &[], self.machine.look_up)
     }
 
     pub(super) fn ip(&mut self, word: &Scalar) -> Option<IpAddr> {
@@ -203,11 +203,11 @@ impl<'a> Words<'a> {
 
     /// The address in a word whose mistakes are told elsewhere.
     pub(super) fn told_socket(&self, word: &Scalar, port: Option<u16>) -> Option<SocketAddr> {
-        socket(&filled(&word.value, self.outside.environment).ok()?, port)
+        socket(&filled(&word.value, self.machine.environment).ok()?, port)
     }
 
     pub(super) fn filled_or_told<'v>(&mut self, word: &'v Scalar) -> Option<Cow<'v, str>> {
-        match filled(&word.value, self.outside.environment) {
+        match filled(&word.value, self.machine.environment) {
             Ok(text) => Some(text),
             Err((message, remedy)) => {
                 self.error(word, message, remedy);

@@ -58,7 +58,7 @@ fn proven(settings: &Settings) -> limit::ProvenParams {
 }
 
 /// How much room there is for those who have proven nothing.
-fn strangers(settings: &Settings) -> limit::Room {
+fn unproven(settings: &Settings) -> limit::Room {
     let limits = &settings.limits;
     // A quarter of all, but never less than one network may have by itself.
     let around = (limits.conn_unproven / 4).max(limits.conn_s2s).max(limits.conn_c2s);
@@ -216,7 +216,7 @@ pub fn bounds(
         quarantine: Arc::default(),
         streams: limit::Streams::new(),
         handshakes,
-        strangers: limit::Strangers::new(strangers(settings), Arc::clone(&callbacks)),
+        unproven: limit::Unproven::new(unproven(settings), Arc::clone(&callbacks)),
         proven: limit::Proven::new(proven(settings)),
         callbacks,
         logins: Arc::new(limit::Logins::new(logins(settings))),
@@ -246,9 +246,9 @@ pub fn bounds_after(
             true => Arc::clone(&old.handshakes),
             false => Arc::new(handshakes(settings)),
         },
-        strangers: match strangers(settings) == strangers(last) {
-            true => Arc::clone(&old.strangers),
-            false => limit::Strangers::new(strangers(settings), Arc::clone(&old.callbacks)),
+        unproven: match unproven(settings) == unproven(last) {
+            true => Arc::clone(&old.unproven),
+            false => limit::Unproven::new(unproven(settings), Arc::clone(&old.callbacks)),
         },
         proven: match proven(settings) == proven(last) {
             true => Arc::clone(&old.proven),
@@ -298,7 +298,7 @@ mod tests {
         same(&engine(&settings), &run::Params::default());
         same(&arrivals(&settings), &limit::Params::default());
         same(&proven(&settings), &limit::ProvenParams::default());
-        same(&strangers(&settings), &limit::Room::default());
+        same(&unproven(&settings), &limit::Room::default());
         same(&senders(&settings), &limit::SenderParams::default());
         same(&logins(&settings), &limit::LoginParams::default());
         same(&circuits(&settings), &run::circuit::Params::default());

@@ -1,7 +1,7 @@
 //! The first header of a client: which domain is meant, and what is offered to it.
 
 use super::super::opening_of;
-use super::{Clear, Effect, Greeting, Input, Serving, ServingParams, Stepped, Waiting};
+use super::{Clear, ClientReceiving, ClientReceivingParams, Effect, Greeting, Input, Stepped, Waiting};
 use crate::jid::{Domain, Jid};
 use crate::reason::{Class, Reason};
 use crate::stream::fault::Fault;
@@ -9,14 +9,14 @@ use crate::stream::features;
 use crate::xml::Header;
 
 impl Greeting {
-    pub(super) fn step(mut self, params: &ServingParams, input: Input) -> Stepped {
+    pub(super) fn step(mut self, params: &ClientReceivingParams, input: Input) -> Stepped {
         match input {
             Input::Header(header, served) => self.greet(params, &header, served),
             Input::Offered(offer) => {
                 self.ready = Some(Box::new(offer));
-                Ok((Serving::Greeting(self), Vec::new()))
+                Ok((ClientReceiving::Greeting(self), Vec::new()))
             }
-            Input::Space | Input::Tried(_) => Ok((Serving::Greeting(self), Vec::new())),
+            Input::Space | Input::Tried(_) => Ok((ClientReceiving::Greeting(self), Vec::new())),
             Input::Expired => Err(self.fault(params, Reason::HeaderTimeout)),
             Input::End => Err(self.fault(params, Reason::Finished)),
             Input::Word(..) => Err(self.fault(params, Reason::BackendFault)),
@@ -26,7 +26,7 @@ impl Greeting {
         }
     }
 
-    pub(super) fn fault(mut self, params: &ServingParams, reason: Reason) -> Fault {
+    pub(super) fn fault(mut self, params: &ClientReceivingParams, reason: Reason) -> Fault {
         if self.line.own.is_none() && reason.is(Class::Unheard) {
             return Fault::silent(reason);
         }
@@ -37,7 +37,7 @@ impl Greeting {
 
     pub(super) fn greet(
         self,
-        params: &ServingParams,
+        params: &ClientReceivingParams,
         header: &Header,
         served: Result<(), Reason>,
     ) -> Stepped {
@@ -66,7 +66,7 @@ impl Greeting {
         }
         if !line.secured {
             octets.extend_from_slice(features::before_tls().as_bytes());
-            return Ok((Serving::Clear(Clear { line, to }), vec![Effect::Send(octets.into())]));
+            return Ok((ClientReceiving::Clear(Clear { line, to }), vec![Effect::Send(octets.into())]));
         }
         let mut effects = vec![Effect::Send(octets.into())];
         if line.domain.is_none() {
@@ -75,7 +75,7 @@ impl Greeting {
         }
         let waiting = Waiting { line };
         match ready {
-            None => Ok((Serving::Waiting(waiting), effects)),
+            None => Ok((ClientReceiving::Waiting(waiting), effects)),
             Some(offer) => {
                 let (next, more) = waiting.offered(*offer);
                 effects.extend(more);

@@ -12,12 +12,12 @@ use std::task::{Context, Wake, Waker};
 
 /// Wakes the task, and leaves word that it did.
 #[derive(Debug)]
-pub(super) struct Knock {
+pub(super) struct WakeFlag {
     task: Waker,
     heard: AtomicBool,
 }
 
-impl Knock {
+impl WakeFlag {
     /// Nobody has been asked to knock yet, which is as good as a knock.
     pub(super) fn new(task: &Waker) -> Arc<Self> {
         Arc::new(Self { task: task.clone(), heard: AtomicBool::new(true) })
@@ -35,7 +35,7 @@ impl Knock {
     }
 }
 
-impl Wake for Knock {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

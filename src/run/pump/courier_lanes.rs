@@ -21,7 +21,7 @@ use crate::stream::Pair;
 
 /// What one relay gives to couriers, or has from its own.
 #[derive(Default)]
-pub(in crate::run) struct Carriage {
+pub(in crate::run) struct CourierLanes {
     /// Bounces for which there was no room.
     pub(in crate::run) bounces: Bounces,
     /// The pairs of a backend, and where their stanzas go.
@@ -54,7 +54,7 @@ pub(super) enum Way {
     Pair(Pair),
 }
 
-impl Carriage {
+impl CourierLanes {
     /// Of a courier with what it carries, or of any other relay.
     pub(super) fn of(cargo: Option<Arc<Cargo>>) -> Self {
         Self { cargo, ..Self::default() }

@@ -13,7 +13,7 @@ use crate::tls::Acceptor;
 
 /// What one listener demands. Other demands after a reload concern who comes after it.
 #[derive(Debug)]
-pub struct Entrance {
+pub struct Admission {
     /// Its name in metrics and logs.
     pub door: Door,
     /// Networks that may connect; none: all.

@@ -12,14 +12,14 @@ use crate::stream::initiating::Errand;
 /// There is a server that speaks with us, whatever it says.
 pub(super) fn met(far: &Far, turn: &mut Turn<'_>) {
     if is_of_our_pair(far) {
-        turn.push(Effect::Fared(far.id, Ok(())));
+        turn.push(Effect::Reached(far.id, Ok(())));
     }
 }
 
 /// No stream could be had, for this reason, as far as that is the server's.
 pub(super) fn missed(far: &Far, reason: Reason, turn: &mut Turn<'_>) {
     if is_of_our_pair(far) && reason.is(Class::Absence) {
-        turn.push(Effect::Fared(far.id, Err(reason)));
+        turn.push(Effect::Reached(far.id, Err(reason)));
     }
 }
 

@@ -19,7 +19,7 @@ use crate::dns::query::Servers;
 use crate::jid::Domain;
 
 /// What is known of our own domains.
-pub(super) struct Home {
+pub(super) struct OwnAddresses {
     domains: Vec<Domain>,
     servers: Servers,
     known: Mutex<Known>,
@@ -36,7 +36,7 @@ struct Known {
     failures: u32,
 }
 
-impl Home {
+impl OwnAddresses {
     pub(super) fn new(domains: Vec<Domain>, servers: Servers) -> Arc<Self> {
         let once = watch::Sender::new(domains.is_empty());
         Arc::new(Self { domains, servers, known: Mutex::default(), once })

@@ -8,15 +8,16 @@ use super::super::features::goes_with_bind;
 use super::super::login::{self, Profile, ShownAccount};
 use super::super::{Ask, Cause, Granted, Mechanism, Own, ServerAnswer, Wants};
 use super::{
-    Bound, Effect, Exchange, Greeting, Input, Login, Registering, Serving, ServingParams, Stepped, Waiting,
-    bad_starttls, is_legacy_auth, is_management, misplaced, no_compression, send, unexpected, without_from,
+    Bound, ClientReceiving, ClientReceivingParams, Effect, Exchange, Greeting, Input, Login, Registering,
+    Stepped, Waiting, bad_starttls, is_legacy_auth, is_management, misplaced, no_compression, send,
+    unexpected, without_from,
 };
 use crate::reason::{Reason, SaslCondition};
 use crate::stream::fault::Fault;
 use crate::xml::{Element, Frame, Kind, escape_attr, names};
 
 impl Login {
-    pub(super) fn step(mut self, params: &ServingParams, input: Input, now: Instant) -> Stepped {
+    pub(super) fn step(mut self, params: &ClientReceivingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) => self.element(params, &frame),
             // C2S-19.
@@ -48,7 +49,7 @@ impl Login {
         self.exchange.as_ref().is_some_and(|exchange| exchange.profile == Profile::Sasl2)
     }
 
-    fn element(self, params: &ServingParams, frame: &Frame) -> Stepped {
+    fn element(self, params: &ClientReceivingParams, frame: &Frame) -> Stepped {
         let head = frame.head();
         if head.kind() != Kind::Other {
             return self.stanza(frame);
@@ -94,7 +95,8 @@ impl Login {
                 } else {
                     Registering::Due
                 };
-                let effect = if asks_leave { Effect::Apply } else { Effect::Say(Ask::Register(id), octets) };
+                let effect =
+                    if asks_leave { Effect::MayRegister } else { Effect::Say(Ask::Register(id), octets) };
                 self.stay(vec![effect])
             }
             _ => Err(Fault::told(Reason::NotBound, b"")),
@@ -118,7 +120,7 @@ impl Login {
         }
     }
 
-    fn auth(mut self, params: &ServingParams, element: &Element) -> Stepped {
+    fn auth(mut self, params: &ClientReceivingParams, element: &Element) -> Stepped {
         let profile = Profile::of(&element.namespace).unwrap_or(Profile::Sasl);
         let mechanism = element.attr("mechanism").and_then(Mechanism::parse);
         // C2S-06: hiding alone is not enforcement.
@@ -184,7 +186,7 @@ impl Login {
     }
 
     /// C2S-10: an answer or an abort needs an exchange of its own vocabulary.
-    fn reply(mut self, params: &ServingParams, profile: Profile, element: &Element) -> Stepped {
+    fn reply(mut self, params: &ClientReceivingParams, profile: Profile, element: &Element) -> Stepped {
         let aborts = element.name == "abort";
         let exchange = match &self.exchange {
             Some(exchange) if exchange.profile == profile => exchange.clone(),
@@ -214,11 +216,16 @@ impl Login {
         exchange.account.clone_from(&account);
         let mechanism = exchange.mechanism;
         self.held = Some((exchange, ask, octets.into()));
-        self.stay(vec![Effect::Try(mechanism, account)])
+        self.stay(vec![Effect::MayLogin(mechanism, account)])
     }
 
     /// A refusal of ours. An exchange that is under way is ended with the backend first.
-    fn refuse(mut self, params: &ServingParams, profile: Profile, condition: SaslCondition) -> Stepped {
+    fn refuse(
+        mut self,
+        params: &ClientReceivingParams,
+        profile: Profile,
+        condition: SaslCondition,
+    ) -> Stepped {
         let reason = match condition {
             SaslCondition::InvalidMechanism => Reason::MechanismNotOffered,
             _ => Reason::LoginUnfit,
@@ -236,7 +243,7 @@ impl Login {
     /// strongest first, and a server may know an account by one of them alone.
     fn failed(
         mut self,
-        params: &ServingParams,
+        params: &ClientReceivingParams,
         guess: Option<Mechanism>,
         failure: Bytes,
         mut effects: Vec<Effect>,
@@ -261,7 +268,13 @@ impl Login {
         self.stay(effects)
     }
 
-    fn word(mut self, params: &ServingParams, word: ServerAnswer, octets: Bytes, now: Instant) -> Stepped {
+    fn word(
+        mut self,
+        params: &ClientReceivingParams,
+        word: ServerAnswer,
+        octets: Bytes,
+        now: Instant,
+    ) -> Stepped {
         let Some(exchange) = self.exchange.clone() else {
             return match word {
                 ServerAnswer::Registered if self.registering == Registering::Due => {
@@ -301,12 +314,12 @@ impl Login {
     /// C2S-12, C2S-13: the backend's own word, in an exchange that this client started.
     fn granted(
         self,
-        params: &ServingParams,
+        params: &ClientReceivingParams,
         exchange: Exchange,
         granted: Granted,
         octets: Bytes,
         now: Instant,
-    ) -> (Serving, Vec<Effect>) {
+    ) -> (ClientReceiving, Vec<Effect>) {
         let mut line = self.line;
         let send = Effect::Send(octets);
         match granted {
@@ -314,13 +327,16 @@ impl Login {
                 let account = exchange.account.filter(|_| !exchange.as_other);
                 line.own = line.domain.as_ref().map(|domain| Own::by_login(account, domain));
                 let deadline = now + params.header_time;
-                (Serving::Greeting(Greeting { line, deadline, ready: None }), vec![send, Effect::Restart])
+                (
+                    ClientReceiving::Greeting(Greeting { line, deadline, ready: None }),
+                    vec![send, Effect::Restart],
+                )
             }
             Granted::Open(own) => {
                 line.own = Some(own);
-                (Serving::Waiting(Waiting { line }), vec![send])
+                (ClientReceiving::Waiting(Waiting { line }), vec![send])
             }
-            Granted::Bound(own) => (Serving::Bound(Bound { own }), vec![send, Effect::Bound]),
+            Granted::Bound(own) => (ClientReceiving::Bound(Bound { own }), vec![send, Effect::Bound]),
         }
     }
 
@@ -332,7 +348,7 @@ impl Login {
     }
 
     fn stay(self, effects: Vec<Effect>) -> Stepped {
-        Ok((Serving::Login(Box::new(self)), effects))
+        Ok((ClientReceiving::Login(Box::new(self)), effects))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::stream::fault::Fault;
 
 /// What the stream is opened for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PosingParams {
+pub struct ClientInitiatingParams {
     /// The hosted domain.
     pub to: Domain,
     /// The `xml:lang` of the client's stream, in which its server then speaks (C2S-02).
@@ -71,11 +71,11 @@ pub enum Effect {
 }
 
 /// A step: the next state and what to do, or the end.
-pub type Stepped = Result<(Posing, Vec<Effect>), Fault>;
+pub type Stepped = Result<(ClientInitiating, Vec<Effect>), Fault>;
 
 /// The client towards the server inside.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Posing {
+pub enum ClientInitiating {
     /// The login is granted; a resource is asked for or not.
     Binding(AfterLogin),
     /// Stanzas pass; whether features may still come after SASL2.
@@ -141,7 +141,7 @@ pub enum AfterLogin {
     Session(String),
 }
 
-impl Posing {
+impl ClientInitiating {
     /// Whether this element changes nothing here and is delivered: what a step would make of it.
     pub fn delivers(&self, frame: &Frame) -> bool {
         matches!(self, Self::Bound(_)) && frame.head().kind() != Kind::Other && !binds_anew(frame)
@@ -151,7 +151,7 @@ impl Posing {
     ///
     /// # Errors
     /// The end of the stream.
-    pub fn step(self, terms: &PosingParams, input: Input, now: Instant) -> Stepped {
+    pub fn step(self, terms: &ClientInitiatingParams, input: Input, now: Instant) -> Stepped {
         match (self, input) {
             (Self::Dialling, Input::Connected) => Ok(open(terms, false, Vec::new(), now)),
             (Self::Dialling, _) => Err(Fault::silent(Reason::Internal)),
@@ -231,35 +231,43 @@ impl Posing {
 
 /// Sends our header; the response header is due.
 fn open(
-    terms: &PosingParams,
+    terms: &ClientInitiatingParams,
     granted: bool,
     mut effects: Vec<Effect>,
     now: Instant,
-) -> (Posing, Vec<Effect>) {
+) -> (ClientInitiating, Vec<Effect>) {
     // STR-15: no `from`; who it is the server learns in the login.
     let header = opening(None, Some(terms.to.as_str()), None, terms.language.as_deref());
     effects.push(Effect::Send(header.into()));
-    (Posing::Opening(OpeningStep { deadline: now + terms.step_time, granted }), effects)
+    (ClientInitiating::Opening(OpeningStep { deadline: now + terms.step_time, granted }), effects)
 }
 
-fn featured(terms: &PosingParams, granted: bool, tree: &Element) -> Stepped {
+fn featured(terms: &ClientInitiatingParams, granted: bool, tree: &Element) -> Stepped {
     let offer = match granted {
         false => features::before_login(tree, &terms.rules),
         true => features::after_login(tree, &terms.rules),
     };
     let offer = offer.map_err(Fault::closed)?;
     let next = match granted {
-        false => Posing::Login(Box::new(LoggingIn { shown: offer.shown.clone(), ..LoggingIn::default() })),
-        true => Posing::Binding(AfterLogin::Nothing),
+        false => ClientInitiating::Login(Box::new(LoggingIn {
+            shown: offer.shown.clone(),
+            ..LoggingIn::default()
+        })),
+        true => ClientInitiating::Binding(AfterLogin::Nothing),
     };
     Ok((next, vec![Effect::Offered(offer)]))
 }
 
-fn heard_in_login(terms: &PosingParams, mut login: LoggingIn, frame: &Frame, now: Instant) -> Stepped {
+fn heard_in_login(
+    terms: &ClientInitiatingParams,
+    mut login: LoggingIn,
+    frame: &Frame,
+    now: Instant,
+) -> Stepped {
     if login.registering.as_ref().is_some_and(|id| answers(frame, id)) {
         login.registering = None;
         let word = Effect::Word(ServerAnswer::Registered, frame.octets().clone());
-        return Ok((Posing::Login(Box::new(login)), vec![word]));
+        return Ok((ClientInitiating::Login(Box::new(login)), vec![word]));
     }
     let Some((profile, mechanism, wants)) = login.exchange else { return broken() };
     if frame.head().namespace() != profile.namespace() {
@@ -274,12 +282,12 @@ fn heard_in_login(terms: &PosingParams, mut login: LoggingIn, frame: &Frame, now
             if login.shown.signed(profile, mechanism, &message.unwrap_or_default()) == Signed::Other {
                 effects.push(Effect::Signed);
             }
-            Ok((Posing::Login(Box::new(login)), effects))
+            Ok((ClientInitiating::Login(Box::new(login)), effects))
         }
         (_, "failure") => {
             login.exchange = None;
             let effects = vec![Effect::Word(ServerAnswer::Failure(login::cause(&tree)), octets)];
-            Ok((Posing::Login(Box::new(login)), effects))
+            Ok((ClientInitiating::Login(Box::new(login)), effects))
         }
         (Profile::Sasl, "success") if login::payload(&tree).is_ok() => {
             let word = Effect::Word(ServerAnswer::Success(Granted::Restart), octets);
@@ -291,7 +299,7 @@ fn heard_in_login(terms: &PosingParams, mut login: LoggingIn, frame: &Frame, now
 }
 
 /// C2S-13, C2S-19: a SASL2 success says who the client is, and what came with the login.
-fn succeeded(terms: &PosingParams, wants: Wants, tree: &Element, now: Instant) -> Stepped {
+fn succeeded(terms: &ClientInitiatingParams, wants: Wants, tree: &Element, now: Instant) -> Stepped {
     let data = tree.child(names::SASL2, "additional-data");
     if data.is_some_and(|data| login::payload(data).is_err()) {
         return broken();
@@ -312,11 +320,11 @@ fn succeeded(terms: &PosingParams, wants: Wants, tree: &Element, now: Instant) -
     let (next, granted) = match (bound, resumed) {
         (false, false) => {
             let deadline = now + terms.step_time;
-            (Posing::Featuring(OpeningStep { deadline, granted: true }), Granted::Open(own))
+            (ClientInitiating::Featuring(OpeningStep { deadline, granted: true }), Granted::Open(own))
         }
         // XEP-0388 2.6: features follow. COMPAT: ejabberd 24.12 writes none behind a resumption, Prosody 13 writes them behind
         // what waited there; so stanzas may pass, and features may come.
-        _ => (Posing::Bound(true), Granted::Bound(own)),
+        _ => (ClientInitiating::Bound(true), Granted::Bound(own)),
     };
     let known = |node: &Node| match node {
         Node::Element(e) => WITH_SUCCESS.contains(&e.namespace.as_str()),
@@ -327,14 +335,14 @@ fn succeeded(terms: &PosingParams, wants: Wants, tree: &Element, now: Instant) -
     Ok((next, vec![Effect::Word(ServerAnswer::Success(granted), octets.into())]))
 }
 
-fn heard_in_binding(terms: &PosingParams, asked: AfterLogin, frame: &Frame) -> Stepped {
+fn heard_in_binding(terms: &ClientInitiatingParams, asked: AfterLogin, frame: &Frame) -> Stepped {
     let head = frame.head();
     let manages = is_management(frame);
     let (next, word, octets) = match asked {
         AfterLogin::Bind(id) if answers(frame, &id) => {
             let octets = frame.octets().clone();
             if head.type_().as_deref() == Some("error") {
-                (Posing::Binding(AfterLogin::Nothing), ServerAnswer::Answered, octets)
+                (ClientInitiating::Binding(AfterLogin::Nothing), ServerAnswer::Answered, octets)
             } else {
                 let tree = frame.tree();
                 let address = tree
@@ -343,39 +351,44 @@ fn heard_in_binding(terms: &PosingParams, asked: AfterLogin, frame: &Frame) -> S
                     .map(Element::text)
                     .unwrap_or_default();
                 let own = Own::by_bind(&address, &terms.to).map_err(Fault::closed)?;
-                (Posing::Bound(false), ServerAnswer::Bound(own), octets)
+                (ClientInitiating::Bound(false), ServerAnswer::Bound(own), octets)
             }
         }
         AfterLogin::Resume if manages && head.name() == "resumed" => {
-            (Posing::Bound(false), ServerAnswer::Resumed, frame.tree().write().into())
+            (ClientInitiating::Bound(false), ServerAnswer::Resumed, frame.tree().write().into())
         }
-        AfterLogin::Resume if manages && head.name() == "failed" => {
-            (Posing::Binding(AfterLogin::Nothing), ServerAnswer::Answered, frame.tree().write().into())
-        }
+        AfterLogin::Resume if manages && head.name() == "failed" => (
+            ClientInitiating::Binding(AfterLogin::Nothing),
+            ServerAnswer::Answered,
+            frame.tree().write().into(),
+        ),
         AfterLogin::Session(id) if answers(frame, &id) && !binds_anew(frame) => {
-            (Posing::Binding(AfterLogin::Nothing), ServerAnswer::Answered, frame.octets().clone())
+            (ClientInitiating::Binding(AfterLogin::Nothing), ServerAnswer::Answered, frame.octets().clone())
         }
         _ => return broken(),
     };
     Ok((next, vec![Effect::Word(word, octets)]))
 }
 
-fn heard_when_bound(terms: &PosingParams, due: bool, frame: Frame) -> Stepped {
+fn heard_when_bound(terms: &ClientInitiatingParams, due: bool, frame: Frame) -> Stepped {
     let head = frame.head();
     // C2S-13: who the client is was said, and policed by that; jabberd2 binds one stream to several addresses if asked.
     if binds_anew(&frame) {
         return broken();
     }
     if head.kind() != Kind::Other {
-        return Ok((Posing::Bound(due), vec![Effect::Deliver(frame)]));
+        return Ok((ClientInitiating::Bound(due), vec![Effect::Deliver(frame)]));
     }
     if is_management(&frame) && matches!(head.name(), "a" | "enabled" | "failed" | "r") {
         let octets = without_location(&frame.tree()).write();
-        return Ok((Posing::Bound(due), vec![Effect::Word(ServerAnswer::Nonza, octets.into())]));
+        return Ok((ClientInitiating::Bound(due), vec![Effect::Word(ServerAnswer::Nonza, octets.into())]));
     }
     if due && is_features(&frame) {
         let offer = features::after_login(&frame.tree(), &terms.rules).map_err(Fault::closed)?;
-        return Ok((Posing::Bound(false), vec![Effect::Word(ServerAnswer::Nonza, offer.text.into())]));
+        return Ok((
+            ClientInitiating::Bound(false),
+            vec![Effect::Word(ServerAnswer::Nonza, offer.text.into())],
+        ));
     }
     broken()
 }

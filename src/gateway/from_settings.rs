@@ -22,7 +22,7 @@ use crate::config::settings::{
 use crate::dns::{self, DialGuard, TlsMode, steer};
 use crate::jid::Domain;
 use crate::policy::{Finding, Networks, Place};
-use crate::relay::plan::{self, Home, KeysBy};
+use crate::relay::plan::{self, KeysBy, RelayParams};
 use crate::run::{ways, world};
 use crate::stream::Keyrings;
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
@@ -53,7 +53,7 @@ pub fn refused(settings: &Settings) -> Vec<Finding> {
 }
 
 /// What every relay shares.
-pub fn home(settings: &Settings, keys: Keyrings) -> Home {
+pub fn relays(settings: &Settings, keys: Keyrings) -> RelayParams {
     let hosted = settings.domains.iter().map(|domain| {
         let keys_by = match domain.backend.dialback_keys {
             DialbackKeys::ByAddress => KeysBy::Address(Networks::new(settings.callers(domain))),
@@ -73,7 +73,7 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             plan::HostedDomain { keys_by, budget, multiplex, max_octets, takes, rfc7622, server, at };
         (domain.name.clone(), hosted)
     });
-    Home {
+    RelayParams {
         hosted: hosted.collect(),
         // Those with addresses for clients.
         clients: settings

@@ -7,25 +7,25 @@ use bytes::Bytes;
 
 use super::super::{Ask, Own, ServerAnswer};
 use super::{
-    Binding, Bound, Effect, Input, Serving, ServingParams, Stepped, bad_starttls, is_legacy_auth,
-    is_management, misplaced, no_compression, unexpected, without_from,
+    Binding, Bound, ClientReceiving, ClientReceivingParams, Effect, Input, Stepped, bad_starttls,
+    is_legacy_auth, is_management, misplaced, no_compression, unexpected, without_from,
 };
 use crate::reason::Reason;
 use crate::stream::fault::Fault;
 use crate::xml::{Frame, Kind, names};
 
 impl Binding {
-    pub(super) fn step(mut self, params: &ServingParams, input: Input) -> Stepped {
+    pub(super) fn step(mut self, params: &ClientReceivingParams, input: Input) -> Stepped {
         match input {
             Input::Element(frame) => self.element(params, &frame),
-            Input::Space | Input::Tried(_) => Ok((Serving::Binding(self), Vec::new())),
+            Input::Space | Input::Tried(_) => Ok((ClientReceiving::Binding(self), Vec::new())),
             Input::Word(word, octets) if self.asked => match word {
                 ServerAnswer::Bound(own) => Ok(bound(own, octets)),
                 // SM-05: the session is that of an account that this login was granted for.
                 ServerAnswer::Resumed => Ok(bound(self.login, octets)),
                 ServerAnswer::Answered => {
                     self.asked = false;
-                    Ok((Serving::Binding(self), vec![Effect::Send(octets)]))
+                    Ok((ClientReceiving::Binding(self), vec![Effect::Send(octets)]))
                 }
                 _ => Err(Fault::told(Reason::BackendFault, b"")),
             },
@@ -33,7 +33,7 @@ impl Binding {
         }
     }
 
-    fn element(mut self, params: &ServingParams, frame: &Frame) -> Stepped {
+    fn element(mut self, params: &ClientReceivingParams, frame: &Frame) -> Stepped {
         let head = frame.head();
         if is_legacy_auth(frame) {
             return Err(Fault::told(Reason::LegacyAuth, b""));
@@ -47,14 +47,15 @@ impl Binding {
                 (Ask::Resume, frame.tree().write().into())
             }
             Kind::Other if is_management(frame) && head.name() == "enable" => {
-                return Ok((Serving::Binding(self), vec![unexpected(frame)]));
+                return Ok((ClientReceiving::Binding(self), vec![unexpected(frame)]));
             }
             Kind::Other if is_client_state(frame) => {
                 let say = Effect::Say(Ask::Nonza, frame.tree().write().into());
-                return Ok((Serving::Binding(self), vec![say]));
+                return Ok((ClientReceiving::Binding(self), vec![say]));
             }
             _ => {
-                return after_login(frame, Reason::NotBound).map(|effects| (Serving::Binding(self), effects));
+                return after_login(frame, Reason::NotBound)
+                    .map(|effects| (ClientReceiving::Binding(self), effects));
             }
         };
         if head.from().is_some_and(|from| !self.login.may_say(&from)) {
@@ -65,21 +66,21 @@ impl Binding {
             return Err(Fault::told(Reason::TooManyBinds, b""));
         }
         self.asked = true;
-        Ok((Serving::Binding(self), vec![Effect::Say(ask, octets)]))
+        Ok((ClientReceiving::Binding(self), vec![Effect::Say(ask, octets)]))
     }
 }
 
-fn bound(own: Own, octets: Bytes) -> (Serving, Vec<Effect>) {
-    (Serving::Bound(Bound { own }), vec![Effect::Send(octets), Effect::Bound])
+fn bound(own: Own, octets: Bytes) -> (ClientReceiving, Vec<Effect>) {
+    (ClientReceiving::Bound(Bound { own }), vec![Effect::Send(octets), Effect::Bound])
 }
 
 impl Bound {
     pub(super) fn step(self, input: Input) -> Stepped {
         match input {
             Input::Element(frame) => self.element(frame),
-            Input::Space | Input::Tried(_) => Ok((Serving::Bound(self), Vec::new())),
+            Input::Space | Input::Tried(_) => Ok((ClientReceiving::Bound(self), Vec::new())),
             Input::Word(ServerAnswer::Nonza, octets) => {
-                Ok((Serving::Bound(self), vec![Effect::Send(octets)]))
+                Ok((ClientReceiving::Bound(self), vec![Effect::Send(octets)]))
             }
             _ => Err(Fault::told(Reason::BackendFault, b"")),
         }
@@ -90,20 +91,21 @@ impl Bound {
         if head.kind() != Kind::Other {
             return match barred(&frame) {
                 Some(reason) => Err(Fault::told(reason, b"")),
-                None => Ok((Serving::Bound(self), vec![Effect::Pass(frame)])),
+                None => Ok((ClientReceiving::Bound(self), vec![Effect::Pass(frame)])),
             };
         }
         // The backend answers what has no place, a second `enable` or a resumption, and counts nothing for it (XEP-0198 3).
         let management = is_management(&frame) && matches!(head.name(), "a" | "enable" | "r" | "resume");
         if management || is_client_state(&frame) {
             let octets = frame.tree().write();
-            return Ok((Serving::Bound(self), vec![Effect::Say(Ask::Nonza, octets.into())]));
+            return Ok((ClientReceiving::Bound(self), vec![Effect::Say(Ask::Nonza, octets.into())]));
         }
         if is_overlooked(&frame) {
             let overlooked = Effect::Overlooked(Reason::UnsupportedStanzaType);
-            return Ok((Serving::Bound(self), vec![overlooked]));
+            return Ok((ClientReceiving::Bound(self), vec![overlooked]));
         }
-        after_login(&frame, Reason::UnsupportedStanzaType).map(|effects| (Serving::Bound(self), effects))
+        after_login(&frame, Reason::UnsupportedStanzaType)
+            .map(|effects| (ClientReceiving::Bound(self), effects))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Room for strangers: connections that have not proven yet who they are, and the memory that all of them hold together.
+//! Room for the unproven: connections that have not proven yet who they are, and the memory that all of them hold together.
 //!
 //! Both have a ceiling of their own (requirements LIM-02), so that whoever has proven nothing takes nothing from those who
 //! have: a proven stream gives its place back the moment it is proven. And no one part of the Internet takes all the places
@@ -42,9 +42,9 @@ impl Default for Room {
     }
 }
 
-/// Strangers who are here, and what they hold.
+/// Connections that are here unproven, and what they hold.
 #[derive(Debug)]
-pub struct Strangers {
+pub struct Unproven {
     room: Room,
     callbacks: Arc<Callbacks>,
     crowd: Mutex<Crowd>,
@@ -116,18 +116,18 @@ struct Friend {
     until: Instant,
 }
 
-impl Strangers {
+impl Unproven {
     /// Nobody is here yet. Who is waited for among these is expected.
     pub fn new(room: Room, callbacks: Arc<Callbacks>) -> Arc<Self> {
         Arc::new(Self { room, callbacks, crowd: Mutex::default() })
     }
 
-    /// Lets one in that comes from this address, for as long as the stranger lives; what any connection costs is counted from
-    /// now on. Where there is no room, somebody else may lose the place for it ([`Stranger::poll_displaced`]).
+    /// Lets one in that comes from this address, for as long as the unproven peer lives; what any connection costs is counted from
+    /// now on. Where there is no room, somebody else may lose the place for it ([`UnprovenPlace::poll_displaced`]).
     ///
     /// # Errors
-    /// [`Reason::TooManyStrangers`] and [`Reason::StrangersMemory`], when nobody holds more than its own network does.
-    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Stranger, Reason> {
+    /// [`Reason::TooManyUnproven`] and [`Reason::UnprovenMemory`], when nobody holds more than its own network does.
+    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<UnprovenPlace, Reason> {
         let network = Network::of(address);
         let (lose, displaced) = oneshot::channel();
         let mut crowd = held(&self.crowd);
@@ -145,8 +145,8 @@ impl Strangers {
             false => crowd.enter(network, number, Waiting { lose, held: COST }),
         }
         drop(crowd);
-        Ok(Stranger {
-            strangers: Arc::clone(self),
+        Ok(UnprovenPlace {
+            unproven: Arc::clone(self),
             network,
             number,
             sheltered,
@@ -165,7 +165,7 @@ impl Strangers {
         here < most && crowd.sheltered < self.room.connections / 2
     }
 
-    /// Strangers who are here.
+    /// Those who are here unproven.
     pub fn connections(&self) -> u32 {
         held(&self.crowd).count
     }
@@ -195,20 +195,20 @@ impl Crowd {
         let own = self.parts.get(&part).map_or(0, |part| part.waiting.len());
         if !newcomer.sheltered && own >= usize::try_from(room.around).unwrap_or(usize::MAX) {
             self.full = Some(now);
-            return self.displace(part, Some(newcomer.network)).ok_or(Reason::TooManyStrangers);
+            return self.displace(part, Some(newcomer.network)).ok_or(Reason::TooManyUnproven);
         }
         if self.count < room.connections {
             return Ok(());
         }
         self.full = Some(now);
-        self.displace_for(newcomer).ok_or(Reason::TooManyStrangers)
+        self.displace_for(newcomer).ok_or(Reason::TooManyUnproven)
     }
 
     /// So much more memory for one of this network, for which others may have to go.
     fn make_memory(&mut self, room: &Room, newcomer: Newcomer, more: u64) -> Result<(), Reason> {
         while self.octets.saturating_add(more) > room.octets {
             self.full = self.last;
-            self.displace_for(newcomer).ok_or(Reason::StrangersMemory)?;
+            self.displace_for(newcomer).ok_or(Reason::UnprovenMemory)?;
         }
         Ok(())
     }
@@ -329,10 +329,10 @@ fn less(counts: &mut HashMap<Network, u32>, network: Network) {
     }
 }
 
-/// The place of one stranger.
+/// The place of one unproven peer.
 #[derive(Debug)]
-pub struct Stranger {
-    strangers: Arc<Strangers>,
+pub struct UnprovenPlace {
+    unproven: Arc<Unproven>,
     network: Network,
     number: u64,
     /// It makes room for nobody.
@@ -343,25 +343,25 @@ pub struct Stranger {
     held: u64,
 }
 
-impl Stranger {
+impl UnprovenPlace {
     /// It is counted there, too, until it has proven who it is.
     pub fn stands_at(&mut self, threshold: Threshold) {
         self.threshold = Some(threshold);
     }
 
-    /// It is proven who it is, and no stranger any more: its place in its network's count from now on. Others from there are
+    /// It is proven who it is, and unproven no more: its place in its network's count from now on. Others from there are
     /// expected while that lives, and for a while after.
     pub fn prove(mut self, now: Instant) -> Welcome {
         let threshold = self.threshold.take().map(|mut threshold| {
             threshold.prove();
             threshold
         });
-        held(&self.strangers.crowd).befriend(self.network, now);
-        Welcome { strangers: Arc::clone(&self.strangers), network: self.network, _threshold: threshold }
+        held(&self.unproven.crowd).befriend(self.network, now);
+        Welcome { unproven: Arc::clone(&self.unproven), network: self.network, _threshold: threshold }
     }
 
-    /// It has shown itself honest, for it asked about a key that we have made: we have called its server, which is no stranger
-    /// to its network's count. It holds what it holds, and counts among all strangers, until it proves a domain.
+    /// It has shown itself honest, for it asked about a key that we have made: we have called its server, which is not unproven
+    /// to its network's count. It holds what it holds, and counts among all unproven peers, until it proves a domain.
     pub fn is_honest(&mut self) {
         if let Some(threshold) = &mut self.threshold {
             threshold.prove();
@@ -399,7 +399,7 @@ impl Stranger {
     /// places for it, if their network holds more.
     ///
     /// # Errors
-    /// [`Reason::StrangersMemory`] when it would hold more than before and there is no room for it. What it holds is counted all the
+    /// [`Reason::UnprovenMemory`] when it would hold more than before and there is no room for it. What it holds is counted all the
     /// same: it holds it until it is gone.
     pub fn hold(&mut self, octets: usize) -> Result<(), Reason> {
         let octets = u64::try_from(octets).unwrap_or(u64::MAX / 2).saturating_add(COST);
@@ -407,7 +407,7 @@ impl Stranger {
         if octets == before {
             return Ok(());
         }
-        let mut crowd = held(&self.strangers.crowd);
+        let mut crowd = held(&self.unproven.crowd);
         let (network, sheltered) = (self.network, self.sheltered);
         if !sheltered && !crowd.holds(network, self.number, octets) {
             // Another has its place.
@@ -415,15 +415,15 @@ impl Stranger {
         }
         crowd.octets = crowd.octets.saturating_sub(before).saturating_add(octets);
         match octets > before {
-            true => crowd.make_memory(&self.strangers.room, Newcomer { network, sheltered }, 0),
+            true => crowd.make_memory(&self.unproven.room, Newcomer { network, sheltered }, 0),
             false => Ok(()),
         }
     }
 }
 
-impl Drop for Stranger {
+impl Drop for UnprovenPlace {
     fn drop(&mut self) {
-        let mut crowd = held(&self.strangers.crowd);
+        let mut crowd = held(&self.unproven.crowd);
         if self.sheltered {
             crowd.unshelter(self.network);
         } else if crowd.leave(self.network, self.number).is_none() {
@@ -437,14 +437,14 @@ impl Drop for Stranger {
 /// The place of one that is proven; others of its network are expected.
 #[derive(Debug)]
 pub struct Welcome {
-    strangers: Arc<Strangers>,
+    unproven: Arc<Unproven>,
     network: Network,
     _threshold: Option<Threshold>,
 }
 
 impl Drop for Welcome {
     fn drop(&mut self) {
-        let mut crowd = held(&self.strangers.crowd);
+        let mut crowd = held(&self.unproven.crowd);
         let last = crowd.last;
         if let Some(friend) = crowd.friends.get_mut(&self.network) {
             friend.living = friend.living.saturating_sub(1);
@@ -471,5 +471,5 @@ fn weight(held: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "strangers_tests.rs"]
+#[path = "unproven_tests.rs"]
 mod tests;

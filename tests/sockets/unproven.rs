@@ -1,4 +1,4 @@
-//! A flood of strangers beside honest ones (LIM-06): many source networks, over real sockets, that claim domains whose
+//! A flood of unproven peers beside honest ones (LIM-06): many source networks, over real sockets, that claim domains whose
 //! servers are silent, domains whose DNS is silent, and a bank's name with junk keys; beside them an honest dialback of that
 //! very bank, one of another domain, a pair that stands, a client, and a message of our own users.
 
@@ -29,7 +29,7 @@ async fn open_border(change: impl FnOnce(Plan) -> Plan) -> World {
 }
 
 /// A stream from a network of its own, inside TLS.
-async fn stranger(from: &Peer, network: u8, host: u8) -> Session {
+async fn unproven(from: &Peer, network: u8, host: u8) -> Session {
     let mut call = from.call_bare(HALL).unwrap();
     call.source = Ipv4Addr::new(127, 200, network, host).into();
     call.open().await.unwrap()
@@ -101,11 +101,11 @@ async fn honest(world: &World, bank: &Peer, cousin: &Peer, rounds: usize, round:
     seen
 }
 
-// Issue 14: "with 200 networks attacking at once an honest dialback of any domain stands within 2 s, and .. our own users'
+// "with 200 networks attacking at once an honest dialback of any domain stands within 2 s, and .. our own users'
 // outbound .. is at most twice its calm value plus 50 ms". Asserted in orders of magnitude, for a test beside others; what each came
 // to is told with `--nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_strangers_is_not_noticed() {
+async fn a_flood_of_unproven_peers_is_not_noticed() {
     let world = open_border(|plan| plan.limit("verifications", "64")).await;
     let bank = world.peer(10, &[BANK], Manner { external: false, ..Manner::default() }).await.unwrap();
     let cousin = world.peer(11, &[COUSIN], Manner { external: false, ..Manner::default() }).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_flood_of_strangers_is_not_noticed() {
     let mut calm = honest(&world, &bank, &cousin, 5, "calm").await;
     let mut flood = Vec::new();
     for network in 0..NETWORKS {
-        let mut stream = stranger(&silent, network, 1).await;
+        let mut stream = unproven(&silent, network, 1).await;
         for (n, silent) in silent_names.iter().enumerate() {
             let name = match network % 3 {
                 0 => silent.clone(),
@@ -150,7 +150,7 @@ async fn a_flood_of_strangers_is_not_noticed() {
     drop(flood);
 }
 
-// Issue 14: "one IPv4 address .. repeating a junk key for bank.example: 0 of 15 honest claims of bank succeed". Whoever asks
+// "one IPv4 address .. repeating a junk key for bank.example: 0 of 15 honest claims of bank succeed". Whoever asks
 // in vain comes after whoever does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn junk_keys_do_not_keep_a_domain_out() {
@@ -181,7 +181,7 @@ async fn junk_keys_do_not_keep_a_domain_out() {
     }
 }
 
-// Issue 14: lookups for claims that dawdle were held against a healthy domain: "our own users cannot reach bank for 11 to
+// Lookups for claims that dawdle were held against a healthy domain: "our own users cannot reach bank for 11 to
 // 55 s".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_waits_for_the_dns_is_held_against_nobody() {
@@ -192,13 +192,13 @@ async fn a_claim_that_waits_for_the_dns_is_held_against_nobody() {
     world.names.behave("slow.example", names::Manner::Silent);
     let mut flood = Vec::new();
     for network in 0..6 {
-        let mut stream = stranger(&bank, network, 1).await;
+        let mut stream = unproven(&bank, network, 1).await;
         for n in 0..CLAIMS {
             stream.claim(&format!("n{n}.slow.example"), HALL).await.unwrap();
         }
         flood.push(stream);
     }
-    let mut last = stranger(&bank, 9, 1).await;
+    let mut last = unproven(&bank, 9, 1).await;
     last.send_key(BANK, HALL, "6a756e6b").await.unwrap();
     for n in 0..5 {
         world.legacy.message("j@hall.example", "a@bank.example", &format!("n{n}"));

@@ -14,7 +14,7 @@ use crate::filter::{Admitted, Guard, PairRoute};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Place, RuleName};
 use crate::reason::{Cause, Class, Detail, Flow, Outcome, Reason};
-use crate::relay::plan::{self, Home};
+use crate::relay::plan::{self, RelayParams};
 use crate::relay::{self, Destination, Event, FarId, Relay, Side, Stroke};
 use crate::stream::{KeyAnswer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
@@ -103,7 +103,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) legs: &'a Legs,
     pub(super) backs: &'a Backs,
     pub(super) memory: &'a mut Option<Box<Memory>>,
-    pub(super) home: &'a Home,
+    pub(super) relays: &'a RelayParams,
     pub(super) registry: &'a Registry,
 }
 
@@ -153,7 +153,7 @@ impl Surroundings<'_> {
             | Event::Login { .. }
             | Event::Managed { .. }
             | Event::Met { .. }
-            | Event::Misfit { .. }
+            | Event::BackendMisconfigured { .. }
             | Event::Misnamed { .. }
             | Event::Passed { .. }
             | Event::Rejected { .. }
@@ -174,10 +174,10 @@ impl Surroundings<'_> {
 
     /// Whether this pair travels against the flow of the relay: it does so where it was admitted, and may have ended since.
     fn is_inverse(&self, pair: &Pair) -> bool {
-        let home = self.home;
+        let relays = self.relays;
         match (self.meta.flow, &self.legs.near) {
             (Flow::S2sIn, Some(_)) => self.backs.has(pair),
-            (Flow::S2sOut, None) => home.hosts(&pair.target) && !home.hosts(&pair.sender),
+            (Flow::S2sOut, None) => relays.hosts(&pair.target) && !relays.hosts(&pair.sender),
             _ => false,
         }
     }
@@ -315,7 +315,7 @@ impl Surroundings<'_> {
             | Event::Left { .. }
             | Event::Managed { .. }
             | Event::Met { .. }
-            | Event::Misfit { .. }
+            | Event::BackendMisconfigured { .. }
             | Event::Misnamed { .. }
             | Event::Otherwise { .. }
             | Event::Passed { .. }
@@ -353,7 +353,7 @@ impl Surroundings<'_> {
             | Event::Dialback { .. }
             | Event::Managed { .. }
             | Event::Met { .. }
-            | Event::Misfit { .. }
+            | Event::BackendMisconfigured { .. }
             | Event::Misnamed { .. }
             | Event::Otherwise { .. }
             | Event::Passed { .. }
@@ -402,7 +402,7 @@ impl Surroundings<'_> {
         let turned_away = matches!(event, Event::Rejected { .. } | Event::Refused { .. });
         let unlisted = pair.filter(|_| turned_away && reason == Reason::NotListed);
         let nearest = unlisted.and_then(|pair| {
-            let remote = if self.home.hosts(&pair.sender) { &pair.target } else { &pair.sender };
+            let remote = if self.relays.hosts(&pair.sender) { &pair.target } else { &pair.sender };
             self.registry.policy().nearest(remote).map(|near| near.to_string())
         });
         let stanza = if let Event::Refused { pair, .. } = event { pair.as_ref() } else { None };

@@ -12,12 +12,12 @@ use super::{Record, Relay, Shape, Side, judge};
 
 /// A relay at one moment.
 #[derive(Clone, Debug)]
-pub struct Portrait {
+pub struct RelaySnapshot {
     /// What it is for: `stream`, `courier`, `verifier`, or `inside` for the stream of a backend, whose pairs are carried by
     /// streams of their own.
     pub shape: &'static str,
     /// The pairs that stand.
-    pub pairs: Vec<StandingPair>,
+    pub pairs: Vec<EstablishedPair>,
     /// The client, once its server has said who that is.
     pub client: Option<Logged>,
     /// Whether a whole stream would end under the other policy, because no pair of it would be left.
@@ -50,7 +50,7 @@ pub struct CountedPair {
 
 /// A pair that stands.
 #[derive(Clone, Debug)]
-pub struct StandingPair {
+pub struct EstablishedPair {
     /// Who speaks to whom.
     pub pair: Pair,
     /// It travels against the flow of its relay, on a stream that goes both ways.
@@ -101,24 +101,24 @@ impl Under<'_> {
 impl Relay {
     /// The relay as it stands, and the word of another policy on each of its pairs. It is the same question that a
     /// reload puts to the relay (POL-07).
-    pub fn portrait(&self, under: Option<&Policy>) -> Portrait {
-        self.portrait_under(&Under { policy: under, again: &[] })
+    pub fn snapshot(&self, under: Option<&Policy>) -> RelaySnapshot {
+        self.snapshot_under(&Under { policy: under, again: &[] })
     }
 
     /// The same where certificates are judged anew, too.
-    pub fn portrait_under(&self, under: &Under<'_>) -> Portrait {
-        let shown = |guard: &Guard, back: bool| -> Vec<StandingPair> {
+    pub fn snapshot_under(&self, under: &Under<'_>) -> RelaySnapshot {
+        let shown = |guard: &Guard, back: bool| -> Vec<EstablishedPair> {
             let here = guard.pairs().iter().filter(|a| !matches!(a.route(), PairRoute::Withdrawn(_)));
             here.map(|admitted| self.standing(admitted, back, under)).collect()
         };
         let mut pairs = shown(self.guard(), false);
-        let refused = |standing: &StandingPair| {
+        let refused = |standing: &EstablishedPair| {
             standing.doubt.is_some() || standing.verdict.as_ref().is_some_and(|v| !v.is_allow())
         };
         // What may go back is the stream's affair as long as one pair of its own is left.
         let closes = !pairs.is_empty() && pairs.iter().all(refused);
         pairs.extend(shown(self.back(), true));
-        Portrait {
+        RelaySnapshot {
             shape: match self.shape {
                 Shape::Courier(_) if pairs.is_empty() => "courier",
                 Shape::Client(_) | Shape::Courier(_) | Shape::Inbound(_) => "stream",
@@ -126,7 +126,7 @@ impl Relay {
                 Shape::Verifier(_) => "verifier",
             },
             client: match &self.shape {
-                Shape::Client(client) => client.portrait(under.again(true), &self.home),
+                Shape::Client(client) => client.snapshot(under.again(true), &self.relays),
                 Shape::Courier(_) | Shape::Inbound(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
             },
             closes,
@@ -134,7 +134,7 @@ impl Relay {
         }
     }
 
-    fn standing(&self, admitted: &Admitted, back: bool, under: &Under<'_>) -> StandingPair {
+    fn standing(&self, admitted: &Admitted, back: bool, under: &Under<'_>) -> EstablishedPair {
         let (stanzas, octets) = admitted.passed();
         // Outbound, the near proof is the backend's network; what counts is how we were proven in public.
         let (record, shown) = match &self.shape {
@@ -154,7 +154,7 @@ impl Relay {
             Shape::Inbound(inbound) => inbound.managed(),
             Shape::Client(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
         };
-        StandingPair {
+        EstablishedPair {
             managed,
             pair: admitted.pair().clone(),
             back,

@@ -25,7 +25,7 @@ use binding::barred;
 
 /// What it is for its whole life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServingParams {
+pub struct ClientReceivingParams {
     /// The domain for the headers of errors where the client named none of ours (STR-06).
     pub default_domain: Option<Domain>,
     /// Guesses before the stream ends (C2S-11).
@@ -77,9 +77,9 @@ pub enum Effect {
     /// This to the backend.
     Say(Ask, Bytes),
     /// May this login be tried?
-    Try(Mechanism, Option<String>),
+    MayLogin(Mechanism, Option<String>),
     /// May an account be asked for?
-    Apply,
+    MayRegister,
     /// It may not.
     Declined(Reason),
     /// The client has an address.
@@ -97,11 +97,11 @@ pub enum Effect {
 }
 
 /// A step: the next state and what to do, or the end.
-pub type Stepped = Result<(Serving, Vec<Effect>), Fault>;
+pub type Stepped = Result<(ClientReceiving, Vec<Effect>), Fault>;
 
 /// The server towards a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Serving {
+pub enum ClientReceiving {
     /// Logged in; nothing but a bind or a resumption has a place.
     Binding(Binding),
     /// Stanzas pass.
@@ -220,9 +220,14 @@ pub struct Bound {
     own: Own,
 }
 
-impl Serving {
+impl ClientReceiving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
-    pub fn new(params: &ServingParams, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
+    pub fn new(
+        params: &ClientReceivingParams,
+        ids: StreamIds,
+        secured: Option<Secured>,
+        now: Instant,
+    ) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line { ids, secured: secured.is_some(), shown, domain: None, own: None };
         Self::Greeting(Greeting { line, deadline: now + params.header_time, ready: None })
@@ -237,7 +242,7 @@ impl Serving {
     ///
     /// # Errors
     /// The end of the stream.
-    pub fn step(self, params: &ServingParams, input: Input, now: Instant) -> Stepped {
+    pub fn step(self, params: &ClientReceivingParams, input: Input, now: Instant) -> Stepped {
         // TLS-20, CLS-01: the client's own end has the same meaning wherever a stream is open.
         match (self, input) {
             (Self::Greeting(state), input) => state.step(params, input),
@@ -283,7 +288,7 @@ impl Serving {
 
     /// The end, from outside: the octets that tell `reason` in this state. Before any header of the client nobody
     /// understands an error, so the connection is cut (CLS-03).
-    pub fn fault(self, params: &ServingParams, reason: Reason) -> Fault {
+    pub fn fault(self, params: &ClientReceivingParams, reason: Reason) -> Fault {
         match self {
             Self::Greeting(state) => state.fault(params, reason),
             // TLS-20: no XML while a handshake runs or after it failed.
@@ -293,7 +298,7 @@ impl Serving {
     }
 
     /// The same for a stanza of a client that is bound, in these words (XML-17).
-    pub fn fault_saying(self, params: &ServingParams, reason: Reason, words: &str) -> Fault {
+    pub fn fault_saying(self, params: &ClientReceivingParams, reason: Reason, words: &str) -> Fault {
         match self {
             Self::Greeting(_) | Self::Upgrading(_) => self.fault(params, reason),
             _ => Fault::saying(reason, words),
@@ -353,35 +358,35 @@ impl Serving {
 }
 
 impl Clear {
-    fn step(self, params: &ServingParams, input: Input, now: Instant) -> Stepped {
+    fn step(self, params: &ClientReceivingParams, input: Input, now: Instant) -> Stepped {
         match input {
             // TLS-02: known by its name; what else is written in it means nothing.
             Input::Element(frame) if frame.is(names::TLS, "starttls") => {
                 let deadline = now + params.tls_time;
                 let upgrading = Upgrading { line: self.line, to: self.to, deadline };
                 let proceed = format!("<proceed xmlns='{}'/>", names::TLS);
-                Ok((Serving::Upgrading(upgrading), vec![send(proceed), Effect::Upgrade]))
+                Ok((ClientReceiving::Upgrading(upgrading), vec![send(proceed), Effect::Upgrade]))
             }
             // C2S-01: no login in clear, of whatever kind.
             Input::Element(frame) if Profile::of(frame.head().namespace()).is_some() => {
                 Err(Fault::told(Reason::NotBound, b""))
             }
             Input::Element(frame) => misplaced(&frame, Reason::UnsupportedStanzaType),
-            Input::Space | Input::Tried(_) => Ok((Serving::Clear(self), Vec::new())),
+            Input::Space | Input::Tried(_) => Ok((ClientReceiving::Clear(self), Vec::new())),
             _ => Err(Fault::told(Reason::Internal, b"")),
         }
     }
 }
 
 impl Upgrading {
-    fn step(self, params: &ServingParams, input: Input, now: Instant) -> Stepped {
+    fn step(self, params: &ClientReceivingParams, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
                 let shown = secured.shown.clone().or(Some(self.to));
                 let line = Line { secured: true, shown, ..self.line };
                 let greeting = Greeting { line, deadline: now + params.header_time, ready: None };
-                Ok((Serving::Greeting(greeting), vec![Effect::Restart]))
+                Ok((ClientReceiving::Greeting(greeting), vec![Effect::Restart]))
             }
             Input::Expired => Err(Fault::silent(Reason::TlsFailed)),
             _ => Err(Fault::silent(Reason::EarlyOctets)),
@@ -393,17 +398,17 @@ impl Waiting {
     fn step(self, input: Input) -> Stepped {
         match input {
             Input::Offered(offer) => Ok(self.offered(offer)),
-            Input::Space | Input::Tried(_) => Ok((Serving::Waiting(self), Vec::new())),
+            Input::Space | Input::Tried(_) => Ok((ClientReceiving::Waiting(self), Vec::new())),
             Input::Element(frame) => misplaced(&frame, Reason::NotBound),
             _ => Err(Fault::told(Reason::BackendFault, b"")),
         }
     }
 
-    fn offered(self, offer: ClientOffer) -> (Serving, Vec<Effect>) {
+    fn offered(self, offer: ClientOffer) -> (ClientReceiving, Vec<Effect>) {
         let features = Effect::Send(offer.text.clone().into());
         let next = match self.line.own {
-            Some(login) => Serving::Binding(Binding { login, binds: 0, asked: false }),
-            None => Serving::Login(Box::new(Login {
+            Some(login) => ClientReceiving::Binding(Binding { login, binds: 0, asked: false }),
+            None => ClientReceiving::Login(Box::new(Login {
                 line: self.line,
                 offer,
                 exchange: None,
