@@ -136,15 +136,15 @@ impl Drop for StreamTicket {
 /// So many of something for each key in a time; those above are refused.
 #[derive(Debug)]
 pub struct Throttle<K: Hash + Eq + Clone> {
-    clock: Told,
-    limiter: RateLimiter<K, HashMapStateStore<K>, Told, NoOpMiddleware<Nanos>>,
+    clock: SetClock,
+    limiter: RateLimiter<K, HashMapStateStore<K>, SetClock, NoOpMiddleware<Nanos>>,
     asked: AtomicU64,
 }
 
 impl<K: Hash + Eq + Clone> Throttle<K> {
     /// Full buckets for everybody.
     pub fn new(quota: Quota, now: Instant) -> Self {
-        let clock = Told::new(now);
+        let clock = SetClock::new(now);
         let limiter = RateLimiter::hashmap_with_clock(quota, clock.clone());
         Self { clock, limiter, asked: AtomicU64::new(0) }
     }
@@ -180,12 +180,12 @@ impl<K: Hash + Eq + Clone> Throttle<K> {
 
 /// A clock that knows what it was told last.
 #[derive(Clone, Debug)]
-struct Told {
+struct SetClock {
     start: Instant,
     now: Arc<AtomicU64>,
 }
 
-impl Told {
+impl SetClock {
     fn new(start: Instant) -> Self {
         Self { start, now: Arc::default() }
     }
@@ -196,7 +196,7 @@ impl Told {
     }
 }
 
-impl Clock for Told {
+impl Clock for SetClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {

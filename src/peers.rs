@@ -29,7 +29,7 @@ pub struct Peers {
     /// Something is not written down yet.
     unwritten: bool,
     /// Pairs of which other nodes have not heard yet.
-    untold: BTreeMap<String, Pair>,
+    unsent: BTreeMap<String, Pair>,
     /// Pairs that found no room, because rules hold the changes of all that are here.
     left_out: u64,
     /// What has come to wait by what other nodes know, and was not told yet.
@@ -217,7 +217,7 @@ impl Peers {
         for peer in kept {
             match peer.pair() {
                 Some(pair) if self.all.len() < MOST => {
-                    self.untold.insert(pair.to_string(), pair.clone());
+                    self.unsent.insert(pair.to_string(), pair.clone());
                     self.all.entry(pair).or_insert(peer);
                 }
                 Some(_) | None => unread += 1,
@@ -228,8 +228,8 @@ impl Peers {
 
     /// What other nodes have not heard yet of pairs that a rule holds, or of the others; at most so many: the name of each pair, and
     /// what is known of it.
-    pub fn untold(&self, hold: bool, most: usize) -> Vec<(String, String)> {
-        let records = self.untold.iter().filter_map(|(name, pair)| Some((name, self.all.get(pair)?)));
+    pub fn unsent(&self, hold: bool, most: usize) -> Vec<(String, String)> {
+        let records = self.unsent.iter().filter_map(|(name, pair)| Some((name, self.all.get(pair)?)));
         let meant = records.filter(|(_, peer)| peer.hold == hold).take(most);
         meant.filter_map(|(name, peer)| Some((name.clone(), peer.written()?))).collect()
     }
@@ -237,9 +237,9 @@ impl Peers {
     /// These the others know now, unless they have changed meanwhile.
     pub fn told(&mut self, said: &[(String, String)]) {
         for (name, text) in said {
-            let now = self.untold.get(name).and_then(|pair| self.all.get(pair)).and_then(Peer::written);
+            let now = self.unsent.get(name).and_then(|pair| self.all.get(pair)).and_then(Peer::written);
             if now.is_none_or(|now| now == *text) {
-                self.untold.remove(name);
+                self.unsent.remove(name);
             }
         }
     }
@@ -250,7 +250,7 @@ impl Peers {
         // The store may have lost what it was told.
         let held = self.all.iter().filter(|(_, peer)| peer.hold);
         let held = held.map(|(pair, _)| (pair.to_string(), pair.clone()));
-        self.untold.extend(held.filter(|(name, _)| !heard.contains_key(name)));
+        self.unsent.extend(held.filter(|(name, _)| !heard.contains_key(name)));
         unread
     }
 
@@ -260,9 +260,9 @@ impl Peers {
     }
 
     /// The store has lost what it was told of pairs that no rule holds.
-    pub fn tell_anew(&mut self) {
+    pub fn share_anew(&mut self) {
         let noted = self.all.iter().filter(|(_, peer)| !peer.hold);
-        self.untold.extend(noted.map(|(pair, _)| (pair.to_string(), pair.clone())));
+        self.unsent.extend(noted.map(|(pair, _)| (pair.to_string(), pair.clone())));
     }
 
     /// Takes in one record, under this name where it has one. Whether it is a record.
@@ -284,9 +284,9 @@ impl Peers {
         let room = MOST_MET.saturating_sub(self.met.len());
         self.met.extend(fresh.into_iter().take(room).map(|change| (joined.clone(), change)));
         if joined.adds_to(&theirs) {
-            self.untold.insert(own, pair.clone());
+            self.unsent.insert(own, pair.clone());
         } else {
-            self.untold.remove(&own);
+            self.unsent.remove(&own);
         }
         if ours.is_none_or(|ours| joined.adds_to(&ours)) {
             self.unwritten = true;
@@ -303,7 +303,7 @@ impl Peers {
 
     fn touched(&mut self, pair: &Pair) {
         self.unwritten = true;
-        self.untold.insert(pair.to_string(), pair.clone());
+        self.unsent.insert(pair.to_string(), pair.clone());
     }
 
     /// Whether one more may come. What no rule holds and nobody has seen for longest goes first, a tenth at once; what a rule holds
@@ -317,7 +317,7 @@ impl Peers {
         idle.sort_by_key(|(last, _)| *last);
         for (_, pair) in idle.iter().take(MOST / 10) {
             self.all.remove(pair);
-            self.untold.remove(&pair.to_string());
+            self.unsent.remove(&pair.to_string());
         }
         if idle.is_empty() && hold {
             self.left_out = self.left_out.saturating_add(1);

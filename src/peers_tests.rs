@@ -38,7 +38,7 @@ pub(super) fn holding(look: Look, outcome: Outcome) -> Sight {
 /// What a store holds once this node has spoken with it.
 pub(super) fn meet(peers: &mut Peers, store: &mut BTreeMap<String, String>) {
     assert_eq!(peers.hear(store), 0);
-    let said = peers.untold(true, 100);
+    let said = peers.unsent(true, 100);
     store.extend(said.clone());
     peers.told(&said);
 }
@@ -46,7 +46,7 @@ pub(super) fn meet(peers: &mut Peers, store: &mut BTreeMap<String, String>) {
 /// The same with the row of what no rule holds.
 fn meet_in(row: &mut Vec<String>, peers: &mut Peers) {
     assert_eq!(peers.hear_noted(row.iter().map(String::as_str)), 0);
-    let said = peers.untold(false, 100);
+    let said = peers.unsent(false, 100);
     row.extend(said.iter().map(|(_, text)| text.clone()));
     peers.told(&said);
 }
@@ -292,7 +292,7 @@ fn nodes_come_to_know_the_same() {
         order.iter().for_each(|n| meet(&mut nodes[*n], &mut store));
         assert_eq!((faces(&nodes[0]), nodes[0].waiting().0, nodes[1].waiting().0), (3, 0, 0), "{order:?}");
         // Nothing more is to be said, and a node that comes anew knows all of it.
-        assert!(nodes.iter().all(|node| node.untold(true, 9).is_empty()));
+        assert!(nodes.iter().all(|node| node.unsent(true, 9).is_empty()));
         let mut fresh = Peers::default();
         meet(&mut fresh, &mut store);
         assert_eq!(faces(&fresh), 3);
@@ -330,19 +330,19 @@ fn nodes_come_to_know_the_same_of_what_no_rule_holds() {
     assert_eq!(one.list(None, 9).0[0].changes, two.list(None, 9).0[0].changes);
     for node in [&mut one, &mut two] {
         meet_in(&mut row, node);
-        assert!(node.untold(true, 9).is_empty() && node.untold(false, 9).is_empty() && !node.take_news());
+        assert!(node.unsent(true, 9).is_empty() && node.unsent(false, 9).is_empty() && !node.take_news());
     }
     // The store has lost it, and a node comes that knows nothing.
     let mut anew = Vec::new();
-    one.tell_anew();
+    one.share_anew();
     meet_in(&mut anew, &mut one);
     let mut three = Peers::default();
     meet_in(&mut anew, &mut three);
-    assert_eq!((faces(&three), three.untold(false, 9).len()), (2, 0));
+    assert_eq!((faces(&three), three.unsent(false, 9).len()), (2, 0));
     // A rule that begins to hold: it is said where such pairs are.
     three.saw(&Sight { hold: true, ..seen(2, "192.0.2.0") }, at(5));
     assert_eq!(three.hear(&BTreeMap::new()), 0);
-    assert_eq!((three.untold(true, 9).len(), three.untold(false, 9).len()), (1, 0));
+    assert_eq!((three.unsent(true, 9).len(), three.unsent(false, 9).len()), (1, 0));
     assert_eq!(one.hear_noted(["no record", "{}"]), 2);
 }
 
@@ -360,7 +360,7 @@ fn what_finds_no_room_is_not_told_again_and_again() {
         meet_in(&mut row, &mut one);
         meet_in(&mut row, &mut two);
     }
-    assert!(one.untold(false, 9).is_empty() && two.untold(false, 9).is_empty());
+    assert!(one.unsent(false, 9).is_empty() && two.unsent(false, 9).is_empty());
     assert!(row.len() <= 6 && row.iter().all(|text| text.len() < 8192), "{}", row.len());
 }
 
@@ -375,8 +375,8 @@ fn what_is_forgotten_is_not_to_be_told() {
         );
     }
     let there = peers.list(None, usize::MAX).0.len();
-    assert_eq!(peers.untold.len(), there);
-    assert_eq!(peers.untold(false, usize::MAX).len(), there);
+    assert_eq!(peers.unsent.len(), there);
+    assert_eq!(peers.unsent(false, usize::MAX).len(), there);
 }
 
 // What a store holds that is no record is passed over.
@@ -384,7 +384,7 @@ fn what_is_forgotten_is_not_to_be_told() {
 fn a_store_holds_what_is_held_and_anything_else_is_passed_over() {
     let (mut peers, mut store) = (Peers::default(), BTreeMap::new());
     peers.saw(&sight("partner.example", look(Identity::Certificate, 1)), at(0));
-    assert!(peers.untold(true, 9).is_empty());
+    assert!(peers.unsent(true, 9).is_empty());
     peers.saw(&Sight { hold: true, ..sight("held.example", look(Identity::Certificate, 1)) }, at(0));
     meet(&mut peers, &mut store);
     let (name, text) = store.iter().next().map(|(name, text)| (name.clone(), text.clone())).unwrap();
@@ -399,5 +399,5 @@ fn a_store_holds_what_is_held_and_anything_else_is_passed_over() {
     assert_eq!((other.hear(&foreign), other.list(None, 9).0.len()), (3, 0));
     // The store has lost everything: it is told again.
     meet(&mut peers, &mut BTreeMap::new());
-    assert_eq!((peers.hear(&BTreeMap::new()), peers.untold(true, 9).len()), (0, 1));
+    assert_eq!((peers.hear(&BTreeMap::new()), peers.unsent(true, 9).len()), (0, 1));
 }

@@ -98,8 +98,8 @@ pub(super) struct ExplainArgs {
 
 impl ExplainArgs {
     fn proof(&self) -> Proof {
-        let untold = if self.key.is_some() { Proof::Pin } else { Proof::Certificate };
-        self.proof.unwrap_or(untold)
+        let assumed = if self.key.is_some() { Proof::Pin } else { Proof::Certificate };
+        self.proof.unwrap_or(assumed)
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn no_loops(
         spec.domains.iter().flat_map(|list| &list.value).filter_map(|domain| domain.value.backend.as_ref());
     for word in backends.flat_map(|at| [&at.value.c2s, &at.value.s2s]).flatten().flat_map(|list| &list.value)
     {
-        let Some(address) = reader.told_socket(word, None) else { continue };
+        let Some(address) = reader.quiet_socket(word, None) else { continue };
         // Where we listen at all addresses, another server may still be at one that is not ours.
         let is_own = |own: &SocketAddr| {
             *own == address || (address.ip().to_canonical().is_loopback() && overlap(*own, address))
@@ -82,7 +82,7 @@ pub(super) fn no_loops(
     }
     let servers = spec.dns.as_ref().and_then(|at| at.value.servers.as_ref());
     for word in servers.iter().flat_map(|list| &list.value) {
-        if steering.is_some_and(|steering| reader.told_socket(word, Some(53)) == Some(steering.listen)) {
+        if steering.is_some_and(|steering| reader.quiet_socket(word, Some(53)) == Some(steering.listen)) {
             reader.error(word, "the gateway would ask its own steering answers", "name another resolver");
         }
     }
@@ -92,8 +92,8 @@ pub(super) fn no_loops(
 pub(super) fn apart(spec: &spec::FileSpec, listeners: &[Listener], reader: &mut ScalarReader) {
     let admin = spec.admin.as_ref().and_then(|at| at.value.http.as_ref());
     let steering = spec.steering.as_ref().and_then(|at| at.value.listen.as_ref());
-    let admin = admin.and_then(|word| Some((word, reader.told_socket(word, None)?)));
-    let steering = steering.and_then(|word| Some((word, reader.told_socket(word, Some(53))?)));
+    let admin = admin.and_then(|word| Some((word, reader.quiet_socket(word, None)?)));
+    let steering = steering.and_then(|word| Some((word, reader.quiet_socket(word, Some(53))?)));
     let mut taken: Vec<_> =
         listeners.iter().map(|own| (own.address, format!("the listener at {}", own.place))).collect();
     for (part, what) in [(admin, "admin"), (steering, "steering")] {

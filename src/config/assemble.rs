@@ -104,7 +104,7 @@ pub(super) fn assemble(
         audit,
         state,
     };
-    backends::told_apart(&settings, &mut reader);
+    backends::distinct(&settings, &mut reader);
     backends::let_in(&settings, &mut reader);
     backends::agree_on_connections(&settings, &mut reader);
     (settings, reader.findings)
@@ -264,7 +264,7 @@ fn dns(spec: &spec::FileSpec, hosted: &[HostedDomain], reader: &mut ScalarReader
         at.value.dnssec.as_ref().and_then(|word| reader.choose(word, "a way to look at signatures", &named));
     let mut dnssec = chosen.and_then(|at| ways.get(at)).map_or(Dnssec::Off, |(_, way)| way.clone());
     for word in at.value.servers.iter().flat_map(|list| &list.value).filter(|_| dnssec == Dnssec::Resolver) {
-        if reader.told_socket(word, Some(53)).is_some_and(|server| !crate::dns::is_near(server.ip())) {
+        if reader.quiet_socket(word, Some(53)).is_some_and(|server| !crate::dns::is_near(server.ip())) {
             reader.error(
                 word,
                 format!("\"{}\" is asked over networks that are not ours, so what it says of signatures is nobody's word", word.value),
@@ -336,7 +336,7 @@ fn whom(word: &Scalar, reader: &mut ScalarReader) -> Option<Whom> {
 }
 
 fn proxy(word: &Scalar, reader: &mut ScalarReader) -> Option<Proxy> {
-    let text = reader.filled_or_told(word)?;
+    let text = reader.filled_or_reported(word)?;
     match Proxy::parse(&text) {
         Ok(proxy) => Some(proxy),
         Err(what) => {

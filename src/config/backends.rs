@@ -222,7 +222,7 @@ const fn octets(octets: u64) -> Takes {
 }
 
 /// DB-62: a server that is believed by its address alone must have one that no other server has.
-pub(super) fn told_apart(settings: &Settings, reader: &mut ScalarReader) {
+pub(super) fn distinct(settings: &Settings, reader: &mut ScalarReader) {
     for domain in settings.domains.iter().filter(|d| d.backend.dialback_keys == DialbackKeys::ByAddress) {
         let callers = settings.callers(domain);
         let double = settings.domains.iter().find(|other| {

@@ -17,11 +17,11 @@ pub(super) struct Fill<'a> {
 }
 
 /// What is wrong, and what to do.
-type Told = (String, &'static str);
+type Problem = (String, &'static str);
 
 impl Fill<'_> {
     /// A scalar as it reads.
-    pub(super) fn text<'v>(&self, key: &str, text: &'v str) -> Result<Cow<'v, str>, Told> {
+    pub(super) fn text<'v>(&self, key: &str, text: &'v str) -> Result<Cow<'v, str>, Problem> {
         // Addresses are filled in where they are read, so that a finding tells both what is written and how it reads.
         match text.contains("${") && !ADDRESSES.contains(&key) {
             true => filled(text, self.environment),
@@ -30,7 +30,7 @@ impl Fill<'_> {
     }
 
     /// What a file holds, or its name where a name is due.
-    pub(super) fn file<'v>(&self, key: &str, path: Cow<'v, str>) -> Result<Cow<'v, str>, Told> {
+    pub(super) fn file<'v>(&self, key: &str, path: Cow<'v, str>) -> Result<Cow<'v, str>, Problem> {
         if NAMES_OF_FILES.contains(&key) {
             return Ok(path);
         }

@@ -144,7 +144,7 @@ impl<'a> ScalarReader<'a> {
     }
 
     pub(super) fn socket(&mut self, word: &Scalar, port: Option<u16>) -> Option<SocketAddr> {
-        let text = self.filled_or_told(word)?;
+        let text = self.filled_or_reported(word)?;
         match socket(&text, port) {
             Some(address) if address.port() == 0 => {
                 self.error(word, format!("{} has port 0", shown(word, &text)), "write the port to use");
@@ -168,7 +168,7 @@ impl<'a> ScalarReader<'a> {
     }
 
     fn target(&mut self, word: &Scalar) -> Option<WrittenTarget> {
-        let text = self.filled_or_told(word)?;
+        let text = self.filled_or_reported(word)?;
         let host = text.rsplit_once(':').and_then(|(host, port)| {
             let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
             let letters = host.chars().any(|c| c.is_ascii_alphabetic()) && !host.contains(':');
@@ -192,7 +192,7 @@ impl<'a> ScalarReader<'a> {
     }
 
     pub(super) fn ip(&mut self, word: &Scalar) -> Option<IpAddr> {
-        let text = self.filled_or_told(word)?;
+        let text = self.filled_or_reported(word)?;
         let found = text.parse::<IpAddr>().ok();
         if found.is_none() {
             let message = format!("{} is no IP address", shown(word, &text));
@@ -202,11 +202,11 @@ impl<'a> ScalarReader<'a> {
     }
 
     /// The address in a word whose mistakes are told elsewhere.
-    pub(super) fn told_socket(&self, word: &Scalar, port: Option<u16>) -> Option<SocketAddr> {
+    pub(super) fn quiet_socket(&self, word: &Scalar, port: Option<u16>) -> Option<SocketAddr> {
         socket(&filled(&word.value, self.machine.environment).ok()?, port)
     }
 
-    pub(super) fn filled_or_told<'v>(&mut self, word: &'v Scalar) -> Option<Cow<'v, str>> {
+    pub(super) fn filled_or_reported<'v>(&mut self, word: &'v Scalar) -> Option<Cow<'v, str>> {
         match filled(&word.value, self.machine.environment) {
             Ok(text) => Some(text),
             Err((message, remedy)) => {

@@ -61,7 +61,7 @@ pub(super) fn admin(spec: &spec::FileSpec, reader: &mut ScalarReader) -> Admin {
     let Some(at) = &spec.admin else { return Admin::default() };
     let socket = at.value.socket.as_ref().map(|word| reader.path(word));
     let http = at.value.http.as_ref().and_then(|word| {
-        let text = reader.filled_or_told(word)?.into_owned();
+        let text = reader.filled_or_reported(word)?.into_owned();
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(word, path, socket.as_deref(), reader);
         }

@@ -25,7 +25,7 @@ pub use gates::{Places, Share};
 pub use guard::DialGuard;
 pub use query::Dnssec;
 pub use resolver::{
-    Caa, DnsFault, Led, Params, Resolver, Route, Server, SetupFault, Target, Told, check_anchors, is_near,
+    Caa, DnsFault, Led, LookedUp, Params, Resolver, Route, Server, SetupFault, Target, check_anchors, is_near,
 };
 pub use routes::{ByDomain, Whom};
 

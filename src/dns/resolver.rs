@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::fault::{DnsFault, SetupFault};
-pub use self::look::{Caa, Led, Told};
+pub use self::look::{Caa, Led, LookedUp};
 use self::memory::Memory;
 use crate::dns::TlsMode;
 use crate::dns::addresses::{Addresses, MAX_ADDRESSES, addresses};

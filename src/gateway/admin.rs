@@ -99,7 +99,7 @@ impl Drop for Admin {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
             // It fails only if the thread has ended.
-            let _told = stop.send(());
+            let _sent = stop.send(());
         }
         if let Some(thread) = self.thread.take() {
             let _ended = thread.join();

@@ -216,7 +216,7 @@ impl Cluster {
         let gone = self.held().fellows.gone(now());
         let said = {
             let state = self.held();
-            let (events, counts) = (state.events.untold(AT_ONCE), state.together.row.untold(AT_ONCE));
+            let (events, counts) = (state.events.unsent(AT_ONCE), state.together.row.unsent(AT_ONCE));
             NodeReport {
                 node: (self.node.clone(), word),
                 gone,
@@ -272,7 +272,7 @@ impl Cluster {
         let here = state.fellows.here(at).count();
         let nodes = u32::try_from(here).unwrap_or(u32::MAX).saturating_add(1);
         let (counts, held) =
-            (tools.bounds.senders.untold(nodes, at), tools.bounds.proven.held_here(nodes, HELD));
+            (tools.bounds.senders.unsent(nodes, at), tools.bounds.proven.held_here(nodes, HELD));
         state.together.say(&self.node, (self.wall(), at), counts, held);
     }
 

@@ -57,14 +57,14 @@ impl Control {
     /// Closes the socket; whose request is being answered gets his answer.
     pub fn retire(mut self) {
         // The task may have ended.
-        let _told = self.calling.send(false);
+        let _sent = self.calling.send(false);
         self.place.remove();
         self.retired = true;
     }
 
     /// The same, and waits for those answers: nobody is left without one because the process ends with it.
     pub async fn close(mut self) {
-        let _told = self.calling.send(false);
+        let _sent = self.calling.send(false);
         // Who does not take his answer does not hold the end up.
         if tokio::time::timeout(FIRST, &mut self.task).await.is_err() {
             tracing::debug!("an answer on the control socket was not taken");

@@ -22,7 +22,7 @@ struct Former {
     met: HostedDomain,
     addresses: Vec<SocketAddr>,
     /// Whether it reads a PROXY header.
-    told: bool,
+    proxied: bool,
 }
 
 impl Departed {
@@ -38,10 +38,11 @@ impl Departed {
         let serves = |domain: &Domain| new.domains.iter().any(|served| served.name == *domain);
         let mut all = self.0.clone();
         all.retain(|domain, former| now.saturating_duration_since(former.since) < KEPT && !serves(domain));
-        let (mut backends, told) = (from_settings::backends(old), from_settings::told(old));
+        let (mut backends, proxied) = (from_settings::backends(old), from_settings::proxied(old));
         for (domain, met) in relays.hosted.iter().filter(|(domain, _)| !serves(domain)) {
             let addresses = backends.remove(domain).unwrap_or_default();
-            let former = Former { since: now, met: met.clone(), addresses, told: told.contains(domain) };
+            let former =
+                Former { since: now, met: met.clone(), addresses, proxied: proxied.contains(domain) };
             all.insert(domain.clone(), former);
         }
         Self(all)
@@ -56,8 +57,8 @@ impl Departed {
     pub(super) fn found_in(&self, world: &mut world::Params) {
         for (domain, former) in &self.0 {
             world.backends.insert(domain.clone(), former.addresses.clone());
-            if former.told {
-                world.told.insert(domain.clone());
+            if former.proxied {
+                world.proxied.insert(domain.clone());
             }
         }
     }

@@ -181,7 +181,7 @@ fn outside(
         resolver: Arc::clone(resolver),
         backends: from_settings::backends(settings),
         clients: from_settings::clients(settings),
-        told: from_settings::told(settings),
+        proxied: from_settings::proxied(settings),
         ways: from_settings::ways(settings),
         sources: from_settings::sources(settings),
         dial: from_settings::dial(settings),

@@ -316,7 +316,7 @@ pub fn backends(settings: &Settings) -> BTreeMap<Domain, Vec<SocketAddr>> {
 }
 
 /// The domains whose servers read a PROXY header on connections for federation.
-pub fn told(settings: &Settings) -> BTreeSet<Domain> {
+pub fn proxied(settings: &Settings) -> BTreeSet<Domain> {
     let told = settings.domains.iter().filter(|domain| domain.backend.s2s_proxy);
     told.map(|domain| domain.name.clone()).collect()
 }

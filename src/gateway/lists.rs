@@ -20,7 +20,7 @@ pub(super) fn recalled(settings: &Settings, policy: Policy) -> Policy {
     let Some(before) = copies(settings, policy.lists()) else { return policy };
     let before = policy.with_lists(before);
     let after = policy.after(&before);
-    tell(None, after.lists());
+    log_changes(None, after.lists());
     after
 }
 
@@ -60,7 +60,7 @@ fn copies(settings: &Settings, lists: &Lists) -> Option<Lists> {
 
 /// Says which lists were taken over and which are held, where that is news after `before`. At a start, without one, only
 /// those are told that a copy keeps in force: what is held without a copy is among the warnings of the configuration.
-pub(super) fn tell(before: Option<&Lists>, after: &Lists) {
+pub(super) fn log_changes(before: Option<&Lists>, after: &Lists) {
     for slot in after.iter() {
         let (list, domains) = (slot.list.name(), slot.list.len());
         let was = before.and_then(|before| before.get(list));

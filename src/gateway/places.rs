@@ -103,7 +103,7 @@ mod tests {
 
     impl Drop for Gone {
         fn drop(&mut self) {
-            let _told = self.1.send(self.0);
+            let _sent = self.1.send(self.0);
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
         places
             .seat(|caller| async move {
                 caller.speaks();
-                let _told = ended.await;
+                let _sent = ended.await;
             })
             .await;
         tokio::task::yield_now().await;

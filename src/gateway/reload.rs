@@ -104,7 +104,7 @@ impl Reloader {
             let ends: Vec<_> = current.credentials.ends().map(|(d, end)| (d.clone(), end)).collect();
             (Arc::clone(&current.settings), ends)
         });
-        reloader.tell_ends(&settings, &ends);
+        reloader.log_ends(&settings, &ends);
         // CRT-09: each record says so, too.
         if settings.trust.crls.is_empty() {
             tracing::info!("revocation is not checked: `trust: {{ crls }}` names no list");
@@ -207,7 +207,7 @@ impl Reloader {
         let ends: Vec<_> = credentials.ends().map(|(domain, end)| (domain.clone(), end)).collect();
         tools.registry.retrust(Arc::clone(&credentials.trust));
         self.current.lock().unwrap_or_else(PoisonError::into_inner).credentials = credentials;
-        self.tell_ends(&settings, &ends);
+        self.log_ends(&settings, &ends);
         tools.peering.circuits.renewed();
         Ok(())
     }
@@ -406,7 +406,7 @@ impl Reloader {
         let metrics = tools.observe.metrics();
         settings.domains.iter().for_each(|domain| metrics.host(&domain.name));
         let ends: Vec<_> = credentials.ends().map(|(domain, end)| (domain.clone(), end)).collect();
-        self.tell_ends(&settings, &ends);
+        self.log_ends(&settings, &ends);
         if old.log != settings.log
             && let Some(relog) = &self.relog
         {
@@ -447,7 +447,7 @@ impl Reloader {
         Ok(())
     }
 
-    fn tell_ends(&self, settings: &Settings, ends: &[(crate::jid::Domain, i64)]) {
+    fn log_ends(&self, settings: &Settings, ends: &[(crate::jid::Domain, i64)]) {
         let tools = self.tools();
         for (domain, end) in ends {
             tools.observe.metrics().certificate(domain, *end);

@@ -72,7 +72,7 @@ impl Reloader {
             (next.lists() != policy.lists()).then_some(next)
         });
         let after = tools.registry.policy();
-        lists::tell(Some(before.lists()), after.lists());
+        lists::log_changes(Some(before.lists()), after.lists());
         tools.observe.metrics().lists(after.lists());
         let taken: Vec<PathBuf> = settings.lists.iter().flat_map(config::listed::files_of).collect();
         self.now_seen(&now, &taken);

@@ -35,7 +35,7 @@ pub struct Digests {
 #[derive(Debug)]
 struct Shared {
     key: hmac::Key,
-    untold: VecDeque<(LoginOutcome, Instant)>,
+    unsent: VecDeque<(LoginOutcome, Instant)>,
 }
 
 impl Digests {
@@ -45,7 +45,7 @@ impl Digests {
         let mut shared = held(&self.shared);
         match &mut *shared {
             Some(shared) => shared.key = key,
-            None => *shared = Some(Shared { key, untold: VecDeque::new() }),
+            None => *shared = Some(Shared { key, unsent: VecDeque::new() }),
         }
     }
 
@@ -65,17 +65,17 @@ impl Digests {
     /// Attempts that were not told yet, at most so many, the oldest first, each with its time.
     pub fn take(&self, most: usize) -> Vec<(LoginOutcome, Instant)> {
         let mut shared = held(&self.shared);
-        let Some(Shared { untold, .. }) = &mut *shared else { return Vec::new() };
-        let count = untold.len().min(most);
-        untold.drain(..count).collect()
+        let Some(Shared { unsent, .. }) = &mut *shared else { return Vec::new() };
+        let count = unsent.len().min(most);
+        unsent.drain(..count).collect()
     }
 
     pub(super) fn note(&self, attempt: LoginOutcome, now: Instant) {
-        if let Some(Shared { untold, .. }) = &mut *held(&self.shared) {
-            if untold.len() >= UNTOLD {
-                untold.pop_front();
+        if let Some(Shared { unsent, .. }) = &mut *held(&self.shared) {
+            if unsent.len() >= UNTOLD {
+                unsent.pop_front();
             }
-            untold.push_back((attempt, now));
+            unsent.push_back((attempt, now));
         }
     }
 }

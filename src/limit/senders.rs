@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use papaya::{HashMap, LocalGuard};
 use siphasher::sip::SipHasher13;
 
-use super::together::{Counts, Digested, Keyed, MINUTE, Untold};
+use super::together::{Counts, Digested, Keyed, MINUTE, Unsent};
 use crate::jid::Domain;
 use crate::reason::Reason;
 use crate::relay::Sender;
@@ -61,7 +61,7 @@ pub struct Senders {
     params: Params,
     keyed: Keyed,
     /// What other nodes are to hear; none where there are none.
-    untold: Option<Untold>,
+    unsent: Option<Unsent>,
     began: Instant,
     tables: [Shard; TABLES],
 }
@@ -83,10 +83,10 @@ impl Senders {
 
     /// The same, at a node of several that have this secret together.
     pub fn among(params: Params, secret: &[u8; 32], now: Instant) -> Self {
-        Self::counting_by(params, Keyed::of(secret), Some(Untold::default()), now)
+        Self::counting_by(params, Keyed::of(secret), Some(Unsent::default()), now)
     }
 
-    fn counting_by(params: Params, keyed: Keyed, untold: Option<Untold>, now: Instant) -> Self {
+    fn counting_by(params: Params, keyed: Keyed, unsent: Option<Unsent>, now: Instant) -> Self {
         // One for all: a guard of one table is then good for the others.
         let collector = Arc::default();
         let tables = array::from_fn(|_| {
@@ -96,19 +96,19 @@ impl Senders {
         });
         // What other nodes have counted before this one began has a time, too.
         let began = now.checked_sub(BEFORE).unwrap_or(now);
-        Self { params, keyed, untold, began, tables }
+        Self { params, keyed, unsent, began, tables }
     }
 
     /// What so many nodes are to hear of what was counted here; it is told once. What is too little to matter to any of them is
     /// kept until there is more of it.
-    pub fn untold(&self, nodes: u32, now: Instant) -> Counts {
-        self.untold.as_ref().map(|untold| untold.take(nodes, self.nanos(now))).unwrap_or_default()
+    pub fn unsent(&self, nodes: u32, now: Instant) -> Counts {
+        self.unsent.as_ref().map(|unsent| unsent.take(nodes, self.nanos(now))).unwrap_or_default()
     }
 
     /// Another node has counted this, so long ago.
     pub fn seen_elsewhere(&self, counts: &Counts, ago: Duration, now: Instant) {
         let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
-        if self.untold.is_none() || ago >= 2 * MINUTE {
+        if self.unsent.is_none() || ago >= 2 * MINUTE {
             return;
         }
         let counting = self.counting(self.keyed.hasher(), now);
@@ -166,8 +166,8 @@ impl Senders {
 
     fn counting(&self, begun: SipHasher13, now: Instant) -> Counting<'_> {
         let (now, [any, ..]) = (self.nanos(now), &self.tables);
-        let untold = self.untold.as_ref();
-        Counting { tables: &self.tables, guard: any.counts.guard(), begun, untold, now }
+        let unsent = self.unsent.as_ref();
+        Counting { tables: &self.tables, guard: any.counts.guard(), begun, unsent, now }
     }
 
     fn nanos(&self, now: Instant) -> u64 {
@@ -247,7 +247,7 @@ struct Counting<'a> {
     guard: LocalGuard<'a>,
     /// Has read the domain already.
     begun: SipHasher13,
-    untold: Option<&'a Untold>,
+    unsent: Option<&'a Unsent>,
     now: u64,
 }
 
@@ -305,8 +305,8 @@ impl Counting<'_> {
         }
         let recipients = self.digest(Counted::Recipients, b"");
         let Some(count) = self.reaches_one(recipients, recipient, most.get()) else { return false };
-        if let Some(untold) = self.untold {
-            untold.reached((recipients, recipient), count, most);
+        if let Some(unsent) = self.unsent {
+            unsent.reached((recipients, recipient), count, most);
         }
         true
     }
@@ -340,8 +340,8 @@ impl Counting<'_> {
 
     /// Other nodes are to hear of it.
     fn notes(&self, digest: u64, taken: u64) {
-        if let Some(untold) = self.untold {
-            untold.taken(digest, taken, self.now);
+        if let Some(unsent) = self.unsent {
+            unsent.taken(digest, taken, self.now);
         }
     }
 

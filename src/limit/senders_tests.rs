@@ -298,7 +298,7 @@ fn among(nodes: usize, stanzas: u32, recipients: u32, now: Instant) -> Vec<Sende
 
 /// Every node hears what every other has counted, so long ago.
 fn exchange(nodes: &[Senders], ago: Duration, now: Instant) {
-    let told: Vec<_> = nodes.iter().map(|node| node.untold(nodes.len() as u32, now - ago)).collect();
+    let told: Vec<_> = nodes.iter().map(|node| node.unsent(nodes.len() as u32, now - ago)).collect();
     for (n, node) in nodes.iter().enumerate() {
         let others = told.iter().enumerate().filter(|(other, _)| *other != n);
         others.for_each(|(_, counts)| node.seen_elsewhere(counts, ago, now));
@@ -366,7 +366,7 @@ fn what_others_say_is_bounded_and_over_in_a_while() {
     let now = start + Duration::from_secs(300);
     let sender = from("a@friend.example", "j@hall.example", false);
     (0..60).for_each(|_| ask(&nodes[0], &sender, now).unwrap());
-    let told = nodes[0].untold(2, now);
+    let told = nodes[0].unsent(2, now);
     assert!(!told.taken.is_empty());
     nodes[1].seen_elsewhere(&told, Duration::from_secs(90), now);
     assert_eq!((0..90).filter(|_| ask(&nodes[1], &sender, now).is_ok()).count(), 70);
@@ -379,5 +379,5 @@ fn what_others_say_is_bounded_and_over_in_a_while() {
     let alone = senders(60, 100, 100, start);
     alone.seen_elsewhere(&lies, Duration::ZERO, later);
     assert_eq!(ask(&alone, &sender, later), Ok(()));
-    assert!(alone.untold(3, later).is_empty());
+    assert!(alone.unsent(3, later).is_empty());
 }

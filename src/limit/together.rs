@@ -83,7 +83,7 @@ pub(super) fn parts(nodes: u32) -> u32 {
 
 /// What the others have not heard yet.
 #[derive(Debug)]
-pub(super) struct Untold {
+pub(super) struct Unsent {
     taken: [Mutex<Shard>; SHARDS],
     reached: Mutex<Vec<(u64, u64)>>,
     nodes: AtomicU32,
@@ -97,14 +97,14 @@ struct Taken {
     since: u64,
 }
 
-impl Default for Untold {
+impl Default for Unsent {
     fn default() -> Self {
         let taken = array::from_fn(|_| Mutex::default());
         Self { taken, reached: Mutex::default(), nodes: AtomicU32::new(1) }
     }
 }
 
-impl Untold {
+impl Unsent {
     /// So much was taken of this rate.
     pub(super) fn taken(&self, digest: u64, nanos: u64, now: u64) {
         let Some(shard) = self.taken.get((digest >> 32) as usize % SHARDS) else { return };
@@ -193,45 +193,45 @@ mod tests {
 
     #[test]
     fn only_what_matters_is_told_and_a_flood_of_names_hides_nobody() {
-        let untold = Untold::default();
+        let unsent = Unsent::default();
         let least = MINUTE / 48;
-        untold.taken(1, least - 1, 0);
-        untold.taken(2, least, 0);
-        assert_eq!(untold.take(3, 0).taken, [(2, least)]);
-        assert!(untold.take(3, 0).is_empty(), "it is told once");
-        untold.taken(1, 1, MINUTE - 1);
+        unsent.taken(1, least - 1, 0);
+        unsent.taken(2, least, 0);
+        assert_eq!(unsent.take(3, 0).taken, [(2, least)]);
+        assert!(unsent.take(3, 0).is_empty(), "it is told once");
+        unsent.taken(1, 1, MINUTE - 1);
         assert_eq!(
-            untold.take(3, MINUTE - 1).taken,
+            unsent.take(3, MINUTE - 1).taken,
             [(1, least)],
             "what was too little is kept until it is more"
         );
-        untold.taken(1, least - 1, 0);
-        assert!(untold.take(3, MINUTE).is_empty());
-        untold.taken(1, 1, MINUTE);
-        assert!(untold.take(3, MINUTE).is_empty(), "and what is of a minute ago is over");
+        unsent.taken(1, least - 1, 0);
+        assert!(unsent.take(3, MINUTE).is_empty());
+        unsent.taken(1, 1, MINUTE);
+        assert!(unsent.take(3, MINUTE).is_empty(), "and what is of a minute ago is over");
         // All in one part of it.
-        untold.taken(1 << 40, LITTLE, MINUTE);
-        (0..100_000).for_each(|n| untold.taken(n, 1, MINUTE));
-        let kept: usize = untold.taken.iter().map(|shard| held(shard).len()).sum();
+        unsent.taken(1 << 40, LITTLE, MINUTE);
+        (0..100_000).for_each(|n| unsent.taken(n, 1, MINUTE));
+        let kept: usize = unsent.taken.iter().map(|shard| held(shard).len()).sum();
         assert!(kept <= SHARD + 1, "{kept}");
-        assert_eq!(untold.take(64, MINUTE).taken, [(1 << 40, LITTLE)]);
+        assert_eq!(unsent.take(64, MINUTE).taken, [(1 << 40, LITTLE)]);
         // Too much for one time is told the next.
-        (0..2_000).for_each(|n| untold.taken(n << 32, MINUTE + n, MINUTE));
-        let told: Vec<_> = (0..5).flat_map(|_| untold.take(3, MINUTE).taken).collect();
+        (0..2_000).for_each(|n| unsent.taken(n << 32, MINUTE + n, MINUTE));
+        let told: Vec<_> = (0..5).flat_map(|_| unsent.take(3, MINUTE).taken).collect();
         assert!(told.len() == 2_000 && told[0].1 == MINUTE + 1_999 && told[1_999].1 == MINUTE);
     }
 
     #[test]
     fn recipients_are_told_once_a_domain_has_many() {
-        let untold = Untold::default();
+        let unsent = Unsent::default();
         let most = NonZeroU32::new(480).unwrap();
-        let _nodes = untold.take(3, 0);
-        untold.reached((1, 2), 9, most);
-        untold.reached((1, 3), 10, most);
-        untold.reached((1, 4), 0, most);
-        assert_eq!(untold.take(3, 0).reached, [(1, 3)]);
-        (0..100_000).for_each(|n| untold.reached((1, n), 10, most));
-        let told: usize = (0..100).map(|_| untold.take(3, 0).reached.len()).sum();
+        let _nodes = unsent.take(3, 0);
+        unsent.reached((1, 2), 9, most);
+        unsent.reached((1, 3), 10, most);
+        unsent.reached((1, 4), 0, most);
+        assert_eq!(unsent.take(3, 0).reached, [(1, 3)]);
+        (0..100_000).for_each(|n| unsent.reached((1, n), 10, most));
+        let told: usize = (0..100).map(|_| unsent.take(3, 0).reached.len()).sum();
         assert_eq!(told, REACHED);
     }
 }

@@ -70,7 +70,7 @@ fn faces_that_meet_are_judged_by_the_table() {
                 assert!(nodes.iter().all(|node| node.waiting().0 == 0));
             }
             // Nothing more is to be said.
-            assert!(nodes.iter().all(|node| node.untold(true, 9).is_empty()));
+            assert!(nodes.iter().all(|node| node.unsent(true, 9).is_empty()));
         }
     }
 }
@@ -226,7 +226,7 @@ proptest! {
         for node in &nodes[1..] {
             prop_assert_eq!(known(&nodes[0]), known(node));
             prop_assert_eq!(nodes[0].waiting(), node.waiting());
-            prop_assert!(node.untold(true, 9).is_empty());
+            prop_assert!(node.unsent(true, 9).is_empty());
         }
     }
 }

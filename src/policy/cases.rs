@@ -157,8 +157,8 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
     let from = case.from.as_ref().and_then(|word| reader.address_domain(word));
     let to = case.to.as_ref().and_then(|word| reader.address_domain(word));
     let key = case.key.as_ref().map(|word| reader.key_digest(word, &word.value));
-    let untold = if key.is_some() { Identity::Pin } else { Identity::Certificate };
-    let identity = case.identity.as_ref().map_or(Some(untold), |word| reader.identity(word));
+    let assumed = if key.is_some() { Identity::Pin } else { Identity::Certificate };
+    let identity = case.identity.as_ref().map_or(Some(assumed), |word| reader.identity(word));
     let key = match (key.flatten(), identity) {
         (Some(key), _) => ShownKey::Digest(key),
         (None, Some(Identity::Pin)) => ShownKey::Pinned,

@@ -261,7 +261,7 @@ impl Step<'_, '_> {
     }
 
     /// One audit record, when the client's stream ends.
-    fn tell(&mut self, reason: Reason) {
+    fn report(&mut self, reason: Reason) {
         if std::mem::replace(&mut self.client.told, true) {
             return;
         }
@@ -290,7 +290,7 @@ impl Step<'_, '_> {
     /// Before anything is offered: whether its certificate lets anybody in at this domain.
     fn admit(&mut self, domain: &Domain) -> Result<(), Reason> {
         let admitted = self.client.certified.admit(domain, self.turn.relays);
-        admitted.map_err(|why| self.told_uncertified(domain.clone(), why))
+        admitted.map_err(|why| self.report_uncertified(domain.clone(), why))
     }
 
     /// The certificate is worth this now.
@@ -317,11 +317,11 @@ impl Step<'_, '_> {
     /// The end of a client whose certificate, or want of one, does not let it go on.
     fn uncertified(&mut self, why: Why) {
         let Some(hosted) = self.hosted() else { return };
-        let reason = self.told_uncertified(hosted, why);
+        let reason = self.report_uncertified(hosted, why);
         self.near_fault(reason, After::Closed);
     }
 
-    fn told_uncertified(&mut self, hosted: Domain, why: Why) -> Reason {
+    fn report_uncertified(&mut self, hosted: Domain, why: Why) -> Reason {
         let Why { reason, detail } = why;
         self.client.detail.clone_from(&detail);
         let (mechanism, account, outcome) = (None, None, Outcome::Deny);
@@ -340,7 +340,7 @@ impl Step<'_, '_> {
         self.turn.patched(frame.head(), (Flow::C2s, direction), &hosted, None)
     }
 
-    fn tell_unfit(&mut self, turned: &Turned<'_>) {
+    fn report_unfit(&mut self, turned: &Turned<'_>) {
         let own = self.client.own().map(|own| own.address());
         let hosted = self.hosted();
         self.note(Event::Unfit {

@@ -342,7 +342,7 @@ impl Courier {
                 turn.note(Event::Judged { pair: self.pair.clone(), verdict: verdict.into() });
                 turn.note(Event::Rejected { record, after: Duration::ZERO });
             }
-            return self.give_up(&ends::told_behind(reason).into(), turn);
+            return self.give_up(&ends::reason_behind(reason).into(), turn);
         }
         self.tries.begun();
         self.anew = Anew::new(turn.now);

@@ -192,11 +192,11 @@ impl Outbound {
                 Ruling::Accepted
             }
             Some(reason) => {
-                self.tell_rejected(&pending, reason, turn);
+                self.report_rejected(&pending, reason, turn);
                 let sender = &pending.claim.pair.sender;
                 // DB-62: its own server knows nothing of that key, and another one has called.
                 if answer == KeyAnswer::Invalid && self.of_another(sender, turn.relays).is_some() {
-                    self.tell_misnamed(&pending.claim.pair, Reason::OtherBackend, turn);
+                    self.report_misnamed(&pending.claim.pair, Reason::OtherBackend, turn);
                 }
                 Ruling::Invalid
             }
@@ -207,7 +207,7 @@ impl Outbound {
     }
 
     /// It speaks for a domain that is not its own.
-    fn tell_misnamed(&self, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
+    fn report_misnamed(&self, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
         let via = match reason == Reason::OtherBackend {
             true => self.of_another(&pair.sender, turn.relays),
             false => self.origin().backend_of(pair, turn.relays),
@@ -223,7 +223,7 @@ impl Outbound {
         self.near.named.as_ref().filter(calls).or_else(|| relays.hosted.keys().find(calls)).cloned()
     }
 
-    fn tell_rejected(&self, pending: &Pending, reason: Reason, turn: &mut Turn<'_>) {
+    fn report_rejected(&self, pending: &Pending, reason: Reason, turn: &mut Turn<'_>) {
         let record = self.near.record(Some(pending.claim.pair.clone()), Some(pending.method()), reason);
         turn.note(Event::Rejected { record, after: turn.since(pending.since) });
     }
@@ -254,7 +254,7 @@ impl Outbound {
         let standing = may_leave(&self.near, &pair, keyed, turn);
         // DB-62: whose name it is must be known, whether anything is sent in it or not.
         if standing.as_ref().is_err_and(|reason| *reason == Reason::OtherBackend) {
-            self.tell_misnamed(&pair, Reason::OtherBackend, turn);
+            self.report_misnamed(&pair, Reason::OtherBackend, turn);
         }
         let id = LaneId(self.issue());
         let at = self.lanes.put(Lane { id, pair: pair.clone(), standing, keyed });
@@ -329,7 +329,7 @@ impl Outbound {
     /// The stream hears no more: the story is told.
     fn wind_down(&mut self, reason: Reason, turn: &mut Turn<'_>) {
         for pending in self.claims.take_all() {
-            self.tell_rejected(&pending, reason, turn);
+            self.report_rejected(&pending, reason, turn);
         }
         if !std::mem::replace(&mut self.told, true) {
             let record = self.near.record(None, None, reason);

@@ -235,7 +235,7 @@ impl Origin<'_> {
 
     /// The error about a stanza of a backend whose addresses name no domain: who says it is whoever can be named on the stream of
     /// that pair, and it names the address.
-    pub(super) fn told_in_name_of(
+    pub(super) fn error_in_name_of(
         self,
         turned: &Turned<'_>,
         pair: &Pair,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::inbox::Teller;
+use super::inbox::InboxSender;
 use super::registry::Order;
 use super::{Later, now};
 use crate::jid::Domain;
@@ -40,18 +40,18 @@ pub struct Backend {
 struct State {
     params: RotaParams,
     rota: Rota<Pair>,
-    told: HashMap<Seat, Told>,
+    holders: HashMap<Seat, SeatHolder>,
     /// When it is settled next without anybody's coming or going.
     alarm: Option<Instant>,
 }
 
 /// Whom a seat belongs to.
 #[derive(Debug)]
-struct Told {
+struct SeatHolder {
     /// Waits for it.
     granted: Option<oneshot::Sender<()>>,
     /// Is asked to give way.
-    holder: (Teller<Order>, FarId),
+    holder: (InboxSender<Order>, FarId),
 }
 
 /// How many streams each server takes, by all domains it serves, of which the first has most to say.
@@ -83,7 +83,7 @@ impl Backends {
 impl Backend {
     fn new(name: Domain, metrics: Arc<Metrics>) -> Self {
         let params = RotaParams::default();
-        let state = State { params, rota: Rota::default(), told: HashMap::new(), alarm: None };
+        let state = State { params, rota: Rota::default(), holders: HashMap::new(), alarm: None };
         Self { name, began: now(), metrics, state: Mutex::new(state) }
     }
 
@@ -101,13 +101,13 @@ impl Backend {
     pub fn enter(
         self: &Arc<Self>,
         pair: Pair,
-        holder: (Teller<Order>, FarId),
+        holder: (InboxSender<Order>, FarId),
         patience: Duration,
     ) -> (BackendSlot, Later<Result<(), Reason>>) {
-        let (tell, granted) = oneshot::channel();
+        let (tx, granted) = oneshot::channel();
         let mut state = self.held();
         let seat = state.rota.enter(&pair.sender.clone(), pair);
-        state.told.insert(seat, Told { granted: Some(tell), holder });
+        state.holders.insert(seat, SeatHolder { granted: Some(tx), holder });
         self.settle(&mut state);
         drop(state);
         let begun = now();
@@ -146,15 +146,15 @@ impl Backend {
         let Seated { granted, asked, mut again } = state.rota.settle(&state.params, now);
         self.metrics.backend_streams(&self.name, state.rota.held(), state.rota.waiting());
         for seat in granted {
-            let tell = state.told.get_mut(&seat).and_then(|told| told.granted.take());
+            let tx = state.holders.get_mut(&seat).and_then(|seated| seated.granted.take());
             // Whoever does not wait any more leaves with his place.
-            let _gone = tell.map(|tell| tell.send(()));
+            let _gone = tx.map(|tx| tx.send(()));
         }
         for seat in asked {
-            let Some(told) = state.told.get(&seat) else { continue };
-            let (tell, far) = &told.holder;
+            let Some(seated) = state.holders.get(&seat) else { continue };
+            let (tx, far) = &seated.holder;
             // One that has ended leaves; one with a full inbox is at work.
-            if tell.tell(Order::GiveWay(*far)).is_err() && !tell.is_closed() {
+            if tx.send(Order::GiveWay(*far)).is_err() && !tx.is_closed() {
                 state.rota.stays(seat, now);
                 again = again.into_iter().chain([now + state.params.stay]).min();
             }
@@ -210,7 +210,7 @@ impl BackendSlot {
 impl Drop for BackendSlot {
     fn drop(&mut self) {
         let mut state = self.backend.held();
-        state.told.remove(&self.seat);
+        state.holders.remove(&self.seat);
         state.rota.leave(self.seat);
         self.backend.settle(&mut state);
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 pub use self::brought::Brought;
 use super::Caller;
-use super::inbox::Teller;
+use super::inbox::InboxSender;
 use super::registry::Order;
 use crate::relay::Load;
 use crate::relay::plan::StreamLimits;
@@ -68,7 +68,7 @@ pub struct Cargo {
     hold: Arc<Hold>,
     limits: [(usize, usize); 2],
     /// The courier; none where a stream of a peer takes it.
-    courier: Option<Teller<Order>>,
+    courier: Option<InboxSender<Order>>,
     state: Mutex<State>,
 }
 
@@ -147,13 +147,18 @@ impl Cargo {
     }
 
     /// Nothing waits for this courier, which stands in for those.
-    pub fn of(hold: Arc<Hold>, limits: &StreamLimits, courier: Teller<Order>, brought: Brought) -> Arc<Self> {
+    pub fn of(
+        hold: Arc<Hold>,
+        limits: &StreamLimits,
+        courier: InboxSender<Order>,
+        brought: Brought,
+    ) -> Arc<Self> {
         let mut cargo = Self::made(hold, limits, Some(courier));
         cargo.state.get_mut().unwrap_or_else(PoisonError::into_inner).brought = brought;
         Arc::new(cargo)
     }
 
-    fn made(hold: Arc<Hold>, limits: &StreamLimits, courier: Option<Teller<Order>>) -> Self {
+    fn made(hold: Arc<Hold>, limits: &StreamLimits, courier: Option<InboxSender<Order>>) -> Self {
         let limits = [(limits.queue_stanzas, limits.queue_octets), (usize::MAX, limits.inside_queue)];
         Self { hold, limits, courier, state: Mutex::default() }
     }
@@ -194,7 +199,7 @@ impl Cargo {
         if let Some((heir, _)) = self.state().elsewhere(u64::MAX) {
             return heir.take_back();
         }
-        self.courier.as_ref().is_some_and(|tell| tell.tell(Order::Overtaken).is_ok())
+        self.courier.as_ref().is_some_and(|tx| tx.send(Order::Overtaken).is_ok())
     }
 
     /// Hands a stanza over.

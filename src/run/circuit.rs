@@ -166,9 +166,9 @@ impl Circuits {
                         if behalf != Behalf::Claim {
                             self.grant(domain, (from, apart), behalf)?;
                         }
-                        let (tell, hear) = watch::channel(None);
+                        let (tx, hear) = watch::channel(None);
                         trying.insert(place.clone(), hear);
-                        return Ok(Some(Attempt { circuits: Arc::clone(self), place, tell }));
+                        return Ok(Some(Attempt { circuits: Arc::clone(self), place, tx }));
                     }
                 }
             };
@@ -402,19 +402,19 @@ impl Drop for Circuits {
 pub struct Attempt {
     circuits: Arc<Circuits>,
     place: Place,
-    tell: watch::Sender<Outcome>,
+    tx: watch::Sender<Outcome>,
 }
 
 impl Attempt {
     /// Tells all who wait.
     pub fn end(self, outcome: Result<(), Reason>) {
-        self.tell.send_replace(Some(outcome));
+        self.tx.send_replace(Some(outcome));
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.tell.borrow().is_none() {
+        if self.tx.borrow().is_none() {
             let given_up = |against: &mut Against| against.values_mut().for_each(|f| f.granted = false);
             self.circuits.change(&self.place.0, given_up);
         }

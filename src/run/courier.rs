@@ -24,7 +24,7 @@ pub use self::back::carry_on;
 
 use self::living::Living;
 use super::cargo::{Brought, Cargo, Hold, NotTaken};
-use super::inbox::Teller;
+use super::inbox::InboxSender;
 use super::pump::Pump;
 use super::registry::{Meta, Order, Phase, RelayId};
 use super::{Caller, Later, Tools, now};
@@ -54,7 +54,7 @@ pub struct Couriers {
 #[derive(Debug)]
 struct Inside {
     id: RelayId,
-    tell: Teller<Order>,
+    tx: InboxSender<Order>,
     at: Arc<[SocketAddr]>,
 }
 
@@ -72,7 +72,7 @@ struct Key {
 #[derive(Debug)]
 struct Courier {
     cargo: Arc<Cargo>,
-    tell: Teller<Order>,
+    tx: InboxSender<Order>,
     /// The backend that reports go to.
     server: Option<usize>,
     /// Unproven peers caused it.
@@ -115,10 +115,10 @@ impl Couriers {
         relays: &RelayParams,
         pair: &Pair,
         id: RelayId,
-        tell: Teller<Order>,
+        tx: InboxSender<Order>,
     ) -> InsideTicket {
         let at = relays.reports_to(&pair.target);
-        held(&self.inside).insert(pair.clone(), Inside { id, tell, at });
+        held(&self.inside).insert(pair.clone(), Inside { id, tx, at });
         InsideTicket { couriers: Arc::clone(self), pair: pair.clone(), id }
     }
 
@@ -137,7 +137,7 @@ impl Couriers {
         let living = held(&self.living);
         for (_, courier) in living.callers(domain).filter(|(sender, _)| relays.hosts(sender)) {
             // Whoever cannot be told is at work.
-            let _told = courier.tell.tell(Order::Alive);
+            let _sent = courier.tx.send(Order::Alive);
         }
     }
 
@@ -218,8 +218,8 @@ pub fn send(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<Arc<Cargo>
 /// server is of no use: the domain has moved, or another one has written in its name.
 pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart: bool) {
     let leads_there = |inside: &&Inside| !apart && inside.at == tools.relays.reports_to(&via);
-    let own = held(&tools.peering.couriers.inside).get(pair).filter(leads_there).map(|own| own.tell.clone());
-    let stanza = match own.map(|own| own.tell(Order::Report(Box::new((pair.clone(), stanza.clone()))))) {
+    let own = held(&tools.peering.couriers.inside).get(pair).filter(leads_there).map(|own| own.tx.clone());
+    let stanza = match own.map(|own| own.send(Order::Report(Box::new((pair.clone(), stanza.clone()))))) {
         Some(Ok(())) => return,
         Some(Err(_)) | None => stanza,
     };
@@ -308,9 +308,9 @@ fn start(
     let entry = tools.registry.enter();
     let meta =
         Meta { id: entry.0.id(), flow: flow_of(&tools.relays, &key.pair, load), peer: None, local: None };
-    let tell = entry.0.tell().clone();
+    let tx = entry.0.orders().clone();
     let cargo =
-        Cargo::of(Arc::clone(&tools.peering.couriers.hold), &tools.relays.limits, tell.clone(), brought);
+        Cargo::of(Arc::clone(&tools.peering.couriers.hold), &tools.relays.limits, tx.clone(), brought);
     for (load, stanza) in first {
         // What one courier left had room with it, and has room with the next one; but for what came back meanwhile.
         if cargo.offer(load, stanza).is_err() {
@@ -318,7 +318,7 @@ fn start(
         }
     }
     let server = via.as_ref().and_then(|via| tools.relays.hosted.get(via)).map(|hosted| hosted.server);
-    let courier = Courier { cargo: Arc::clone(&cargo), tell, server, carried: load == Load::Carried };
+    let courier = Courier { cargo: Arc::clone(&cargo), tx, server, carried: load == Load::Carried };
     living.insert(key.clone(), courier);
     let (tools, key, own) = (Arc::clone(tools), key.clone(), Arc::clone(&cargo));
     tokio::spawn(async move {
@@ -368,7 +368,7 @@ async fn wait_for_place<'a>(
         for courier in held(&couriers.living).values() {
             if courier.server == Some(server) {
                 // Whoever cannot be told is at work, and looks for those who wait when it is done.
-                let _told = courier.tell.tell(Order::Yield);
+                let _sent = courier.tx.send(Order::Yield);
             }
         }
     }

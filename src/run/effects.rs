@@ -143,7 +143,7 @@ impl Pump {
             source: self.meta.peer.map(|p| p.ip()),
             claim,
             check,
-            tell: self.life.tell().clone(),
+            tx: self.life.orders().clone(),
         };
         verifier::ask(&self.tools, ask);
     }
@@ -207,7 +207,7 @@ impl Pump {
 
     /// The near leg is counted from here on; under this name it may be gone on with.
     fn enlist(&mut self, session: Option<(String, Domain)>) {
-        let begins = |(id, owner)| self.tools.peering.sessions.begins(id, owner, self.life.tell().clone());
+        let begins = |(id, owner)| self.tools.peering.sessions.begins(id, owner, self.life.orders().clone());
         self.settling.begin(session.map(begins));
     }
 
@@ -215,7 +215,7 @@ impl Pump {
     fn leave(&mut self, broke: Option<Left>) {
         let relays = &self.tools.relays;
         let until = self.turn.now + relays.timeouts.resume;
-        self.settling.end(broke, until, relays.limits.sessions, self.life.tell().clone());
+        self.settling.end(broke, until, relays.limits.sessions, self.life.orders().clone());
     }
 
     /// A stanza goes back over the near leg.
@@ -365,7 +365,7 @@ impl Pump {
         let pair = self.relay.speaks_for(id)?.clone();
         // Half of what a claim may take is left for the server behind.
         let patience = self.tools.relays.timeouts.dialback / 2;
-        Some(backend.enter(pair, (self.life.tell().clone(), id), patience))
+        Some(backend.enter(pair, (self.life.orders().clone(), id), patience))
     }
 
     /// A backend has refused a key.
@@ -411,9 +411,9 @@ impl Pump {
         match self.counted(permit) {
             Ok(counted) => {
                 let inbound = permit.direction() == Direction::Inbound;
-                let tell = || self.life.tell().clone();
-                let inside = inbound
-                    .then(|| tools.peering.couriers.stands(&tools.relays, &pair, self.meta.id, tell()));
+                let tx = || self.life.orders().clone();
+                let inside =
+                    inbound.then(|| tools.peering.couriers.stands(&tools.relays, &pair, self.meta.id, tx()));
                 let sending =
                     Sending { valve, carried: false, caller: None, _counted: counted, _inside: inside };
                 self.charges.begin(pair, sending);

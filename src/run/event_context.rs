@@ -37,7 +37,7 @@ pub struct Around {
     /// How the pair was proven that a refused stanza is of, where it was.
     pub method: Option<Method>,
     /// A refusal of the same stream was told that this end follows from.
-    pub told: bool,
+    pub explained: bool,
     /// Whether the refusal itself was told before.
     pub before: Before,
 }
@@ -363,7 +363,7 @@ impl Surroundings<'_> {
             | Event::Unfit { .. }
             | Event::Withheld { .. } => return Around::default(),
         };
-        let told = memory.is_some_and(|memory| memory.explains(reason));
+        let explained = memory.is_some_and(|memory| memory.explains(reason));
         let public = self.public(pair);
         let (mut called, channel) = self.met(pair);
         let backend = self.legs.fars.values().find(|far| self.is_trouble(far));
@@ -407,7 +407,7 @@ impl Surroundings<'_> {
         });
         let stanza = if let Event::Refused { pair, .. } = event { pair.as_ref() } else { None };
         let method = stanza.and_then(|pair| self.method(pair));
-        Around { called, channel, detail, place, nearest, rule, method, told, before: Before::News }
+        Around { called, channel, detail, place, nearest, rule, method, explained, before: Before::News }
     }
 
     /// The same of a stanza that was refused for what it is.

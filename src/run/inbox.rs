@@ -1,8 +1,8 @@
-//! What one relay is told, until it looks: a queue that holds no memory while nothing waits, as in nearly all of them.
+//! Orders for one relay, until it looks: a queue that holds no memory while nothing waits, as in nearly all of them.
 //!
-//! Whoever tells never waits: a full inbox is the teller's affair.
+//! Whoever sends never waits: a full inbox is the sender's affair.
 //!
-//! **What it buys.** A channel of tokio's keeps about 1,300 octets for each relay, and of a client's nobody may ever tell anything. It
+//! **What it buys.** A channel of tokio's keeps about 1,300 octets for each relay, and of a client's nobody may ever send anything. It
 //! went with other things that a login had left behind, and an idle session with all of them from 21.17 to 16.65 KiB: row `idle` of
 //! `cargo bench --bench load`.
 
@@ -12,17 +12,17 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
-/// The end that is read. When it is gone, or was closed, nobody can tell anything more.
+/// The end that is read. When it is gone, or was closed, nobody can send anything more.
 #[derive(Debug)]
 pub struct Inbox<T>(Arc<Shared<T>>);
 
-/// An end that tells.
+/// The end that is written.
 #[derive(Debug)]
-pub struct Teller<T>(Arc<Shared<T>>);
+pub struct InboxSender<T>(Arc<Shared<T>>);
 
 /// An order that did not get in.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Untold<T> {
+pub enum SendError<T> {
     /// There is no room.
     Full(T),
     /// Nobody will read it.
@@ -46,10 +46,10 @@ struct State<T> {
 }
 
 /// An inbox with room for so many orders.
-pub fn inbox<T>(room: usize) -> (Teller<T>, Inbox<T>) {
+pub fn inbox<T>(room: usize) -> (InboxSender<T>, Inbox<T>) {
     let state = State { orders: VecDeque::new(), reader: None, closed: false };
     let shared = Arc::new(Shared { room, state: Mutex::new(state), change: Notify::new() });
-    (Teller(Arc::clone(&shared)), Inbox(shared))
+    (InboxSender(Arc::clone(&shared)), Inbox(shared))
 }
 
 impl<T> Shared<T> {
@@ -86,24 +86,24 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T> Clone for Teller<T> {
+impl<T> Clone for InboxSender<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> Teller<T> {
+impl<T> InboxSender<T> {
     /// Leaves an order.
     ///
     /// # Errors
     /// The order itself, when it did not get in.
-    pub fn tell(&self, order: T) -> Result<(), Untold<T>> {
+    pub fn send(&self, order: T) -> Result<(), SendError<T>> {
         let mut state = self.0.state();
         if state.closed {
-            return Err(Untold::Closed(order));
+            return Err(SendError::Closed(order));
         }
         if state.orders.len() >= self.0.room {
-            return Err(Untold::Full(order));
+            return Err(SendError::Full(order));
         }
         state.orders.push_back(order);
         let reader = state.reader.take();
@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_waits_is_woken_and_hears_all_in_order() {
-        let (teller, mut inbox) = inbox(2);
+        let (tx, mut inbox) = inbox(2);
         let reading = tokio::spawn(async move {
             let mut heard = Vec::new();
             while heard.len() < 2 {
@@ -176,46 +176,46 @@ mod tests {
             heard
         });
         tokio::task::yield_now().await;
-        teller.tell(1).unwrap();
+        tx.send(1).unwrap();
         tokio::task::yield_now().await;
-        teller.tell(2).unwrap();
+        tx.send(2).unwrap();
         assert_eq!(reading.await.unwrap(), [1, 2]);
     }
 
     #[test]
     fn a_full_inbox_takes_no_more_and_an_empty_one_holds_nothing() {
-        let (teller, mut inbox) = inbox(1);
-        teller.tell(1).unwrap();
-        assert_eq!(teller.tell(2), Err(Untold::Full(2)));
+        let (tx, mut inbox) = inbox(1);
+        tx.send(1).unwrap();
+        assert_eq!(tx.send(2), Err(SendError::Full(2)));
         assert_eq!(inbox.take(), Some(1));
         assert_eq!(inbox.0.state().orders.capacity(), 0);
-        assert_eq!(teller.tell(3), Ok(()));
+        assert_eq!(tx.send(3), Ok(()));
     }
 
     #[tokio::test]
     async fn what_was_told_before_the_end_can_still_be_taken_and_the_end_is_noticed() {
-        let (teller, mut inbox) = inbox(4);
-        let other = teller.clone();
+        let (tx, mut inbox) = inbox(4);
+        let other = tx.clone();
         let noticing = tokio::spawn(async move { other.closed().await });
         tokio::task::yield_now().await;
-        teller.tell(1).unwrap();
-        assert!(!teller.is_closed());
+        tx.send(1).unwrap();
+        assert!(!tx.is_closed());
         inbox.close();
-        assert_eq!(teller.tell(2), Err(Untold::Closed(2)));
+        assert_eq!(tx.send(2), Err(SendError::Closed(2)));
         assert_eq!((inbox.take(), inbox.take()), (Some(1), None));
         noticing.await.unwrap();
         // Also for whoever asks later.
-        teller.closed().await;
+        tx.closed().await;
     }
 
     #[tokio::test]
     async fn what_nobody_read_is_given_back_when_the_reader_goes() {
-        let (teller, inbox) = inbox(4);
+        let (tx, inbox) = inbox(4);
         let held = Arc::new(());
-        teller.tell(Arc::clone(&held)).unwrap();
+        tx.send(Arc::clone(&held)).unwrap();
         drop(inbox);
         assert_eq!(Arc::strong_count(&held), 1);
-        teller.closed().await;
-        assert!(teller.is_closed());
+        tx.closed().await;
+        assert!(tx.is_closed());
     }
 }

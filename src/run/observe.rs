@@ -109,7 +109,7 @@ impl Observe {
     }
 
     /// Tells what has come to wait by what other nodes know of peers.
-    pub fn tell_met(&self) {
+    pub fn log_met(&self) {
         met::note_met(self);
     }
 
@@ -152,7 +152,7 @@ impl Observe {
         let next = audit.map(Arc::new);
         let old = std::mem::replace(&mut *self.audit.write().unwrap_or_else(PoisonError::into_inner), next);
         if let Some(old) = old {
-            self.budget.tell_left_out(&old);
+            self.budget.log_left_out(&old);
             old.finish();
         }
     }
@@ -173,7 +173,7 @@ impl Observe {
     /// Writes what waits for the disk, and ends.
     pub fn finish(&self) {
         if let Some(audit) = self.audit_log() {
-            self.budget.tell_left_out(&audit);
+            self.budget.log_left_out(&audit);
             audit.finish();
         }
     }
@@ -220,15 +220,15 @@ impl Observe {
                         self.used.carried(rule);
                     }
                 }
-                self.told(meta, record, around, "pair ended");
+                self.log_end(meta, record, around, "pair ended");
                 self.audit(meta, "ended", record, around);
             }
             Event::Closed { record } => {
-                if around.told || record.reason.is(Class::Ordinary) {
+                if around.explained || record.reason.is(Class::Ordinary) {
                     tracing::debug!(flow = %flow, peer = %peer(meta, around), relay = %meta.id,
                         reason = record.reason.label(), "stream closed");
                 } else {
-                    self.refusal_told(meta, "stream", record, around, "stream closed");
+                    self.log_refusal(meta, "stream", record, around, "stream closed");
                 }
                 self.audit(meta, "closed", record, around);
             }
@@ -272,7 +272,7 @@ impl Observe {
             }
             Event::Left { hosted, record } => {
                 m.stream_ended(flow, hosted);
-                self.told(meta, record, around, "client left");
+                self.log_end(meta, record, around, "client left");
                 self.audit(meta, "ended", record, around);
             }
             Event::BackendMisconfigured { hosted, reason } => behind::misfit(self, meta, (hosted, *reason)),
@@ -317,7 +317,7 @@ impl Observe {
         self.audit(meta, "admitted", &record, around);
     }
 
-    fn told(&self, meta: &Meta, record: &Record, around: &Around, words: &'static str) {
+    fn log_end(&self, meta: &Meta, record: &Record, around: &Around, words: &'static str) {
         if self.budget.may_log(meta) {
             tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
                 peer = %peer(meta, around), relay = %meta.id, reason = record.reason.label(),
@@ -342,7 +342,7 @@ impl Observe {
 
     pub(super) fn audit(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
         let Some(audit) = self.audit_log() else { return };
-        self.budget.tell_left_out(&audit);
+        self.budget.log_left_out(&audit);
         match serde_json::to_string(&Line::new(meta, event, record, around)) {
             Ok(line) => audit.record(line),
             Err(_) => self.metrics.audit_lost(1),

@@ -129,10 +129,10 @@ async fn a_refusal_is_one_line_with_cause_rule_and_remedy() {
             &Event::Rejected { record: record.clone().into(), after: std::time::Duration::ZERO },
             &around,
         );
-        let told = Around { told: true, ..around.clone() };
+        let explained = Around { explained: true, ..around.clone() };
         let (facing, said) = (crate::reason::Facing::Backend, Said::Sent);
-        observe.note_with(&meta, &Event::StreamError { facing, said, condition: None }, &told);
-        observe.note_with(&meta, &Event::Closed { record: record.clone().into() }, &told);
+        observe.note_with(&meta, &Event::StreamError { facing, said, condition: None }, &explained);
+        observe.note_with(&meta, &Event::Closed { record: record.clone().into() }, &explained);
     });
     assert_eq!(text.lines().count(), 1, "{text}");
     for word in [

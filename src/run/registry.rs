@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Tools;
 use super::awaited::Awaited;
-use super::inbox::{Inbox, Teller, Untold, inbox};
+use super::inbox::{Inbox, InboxSender, SendError, inbox};
 use super::shares::Shares;
 use crate::policy::Policy;
 use crate::reason::{Detail, Flow, Reason};
@@ -154,7 +154,7 @@ pub struct Meta {
 pub struct Registry {
     boot: u32,
     next: AtomicU64,
-    living: Mutex<HashMap<RelayId, Teller<Order>>>,
+    living: Mutex<HashMap<RelayId, InboxSender<Order>>>,
     count: watch::Sender<usize>,
     awaited: Arc<Awaited>,
     news: watch::Sender<News>,
@@ -178,10 +178,10 @@ impl Registry {
     /// Names a relay and gives it its inbox.
     pub fn enter(self: &Arc<Self>) -> (Life, Inbox<Order>) {
         let id = self.unnamed();
-        let (tell, orders) = inbox(INBOX);
-        held(&self.living).insert(id, tell.clone());
+        let (tx, orders) = inbox(INBOX);
+        held(&self.living).insert(id, tx.clone());
         self.count.send_modify(|n| *n += 1);
-        (Life { registry: Arc::clone(self), id, tell, since: jiff::Timestamp::now() }, orders)
+        (Life { registry: Arc::clone(self), id, tx, since: jiff::Timestamp::now() }, orders)
     }
 
     /// A name for something that is told and never lived.
@@ -208,13 +208,13 @@ impl Registry {
 
     /// Tells one relay to end; whether it could be told.
     pub fn close(&self, id: RelayId, reason: Reason) -> bool {
-        held(&self.living).get(&id).is_some_and(|tell| tell.tell(Order::Close(reason)).is_ok())
+        held(&self.living).get(&id).is_some_and(|tx| tx.send(Order::Close(reason)).is_ok())
     }
 
     /// Tells one relay that its peer has come on another stream.
     pub fn forsake(&self, id: RelayId) {
         // One that cannot be told is at work, and stands.
-        let _told = held(&self.living).get(&id).map(|tell| tell.tell(Order::Forsaken));
+        let _sent = held(&self.living).get(&id).map(|tx| tx.send(Order::Forsaken));
     }
 
     /// The news so far, and those to come.
@@ -294,18 +294,18 @@ impl Registry {
         under: Option<&Arc<Policy>>,
         trust: Option<&Arc<TrustStore>>,
     ) -> (Vec<View>, usize) {
-        let (tell, mut hear) = mpsc::unbounded_channel();
+        let (tx, mut hear) = mpsc::unbounded_channel();
         let mut silent = 0;
         let mut asked = 0;
         for relay in held(&self.living).values() {
-            match relay.tell(Order::Describe(under.cloned(), trust.cloned(), tell.clone())) {
+            match relay.send(Order::Describe(under.cloned(), trust.cloned(), tx.clone())) {
                 Ok(()) => asked += 1,
-                Err(Untold::Full(_)) => silent += 1,
+                Err(SendError::Full(_)) => silent += 1,
                 // It has just ended.
-                Err(Untold::Closed(_)) => {}
+                Err(SendError::Closed(_)) => {}
             }
         }
-        drop(tell);
+        drop(tx);
         let mut views = Vec::new();
         let all = async {
             while let Some(view) = hear.recv().await {
@@ -347,7 +347,7 @@ impl Registry {
 pub struct Life {
     registry: Arc<Registry>,
     id: RelayId,
-    tell: Teller<Order>,
+    tx: InboxSender<Order>,
     since: jiff::Timestamp,
 }
 
@@ -363,8 +363,8 @@ impl Life {
     }
 
     /// How others reach it.
-    pub fn tell(&self) -> &Teller<Order> {
-        &self.tell
+    pub fn orders(&self) -> &InboxSender<Order> {
+        &self.tx
     }
 }
 

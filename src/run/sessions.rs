@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::cargo::Cargo;
-use super::inbox::Teller;
+use super::inbox::InboxSender;
 use super::now;
 use super::registry::Order;
 use crate::jid::Domain;
@@ -44,10 +44,10 @@ struct Session {
 #[derive(Debug)]
 enum Life {
     /// Its stream stands; whether it was told to go, because another goes on with it.
-    Stands(Teller<Order>, bool),
+    Stands(InboxSender<Order>, bool),
     /// Its stream broke: its place among those, what it has left, until when that is remembered, and the relay that still has what the
     /// peer has not acknowledged, if there is anything.
-    Broke(u64, Left, Instant, Option<Teller<Order>>, Remains),
+    Broke(u64, Left, Instant, Option<InboxSender<Order>>, Remains),
 }
 
 /// What a stream that broke still has to deliver: all that couriers were given of it, which is all there is as soon as nobody can
@@ -56,7 +56,7 @@ enum Life {
 pub struct Remains {
     given: watch::Receiver<Given>,
     /// The relay that has it.
-    tell: Teller<Order>,
+    tx: InboxSender<Order>,
 }
 
 /// What couriers were given of a stream, and how far that came.
@@ -64,9 +64,9 @@ pub type Given = Vec<(Arc<Cargo>, u64)>;
 
 impl Remains {
     /// Of a stream whose relay, which is told there, holds the other end until it has nothing left.
-    pub fn new(given: Given, tell: Teller<Order>) -> (watch::Sender<Given>, Self) {
+    pub fn new(given: Given, tx: InboxSender<Order>) -> (watch::Sender<Given>, Self) {
         let (holds, given) = watch::channel(given);
-        (holds, Self { given, tell })
+        (holds, Self { given, tx })
     }
 
     /// Waits until nothing is left. What is not in within that time comes back to its senders: nothing that is newer goes by it
@@ -77,9 +77,9 @@ impl Remains {
         }
         loop {
             // Whoever cannot be told is at work, and is told again.
-            let _told = self.tell.tell(Order::Overtaken);
+            let _sent = self.tx.send(Order::Overtaken);
             for (cargo, given) in self.given.borrow().iter() {
-                let _told = cargo.has_settled(*given) || cargo.take_back();
+                let _sent = cargo.has_settled(*given) || cargo.take_back();
             }
             if tokio::time::timeout(AGAIN, self.clone().settles()).await.is_ok() {
                 return;
@@ -119,8 +119,8 @@ enum Claim {
 
 impl Sessions {
     /// A stream of this domain is counted under this name.
-    pub fn begins(self: &Arc<Self>, id: String, owner: Domain, tell: Teller<Order>) -> SessionTicket {
-        let session = Session { owner, life: Life::Stands(tell, false) };
+    pub fn begins(self: &Arc<Self>, id: String, owner: Domain, tx: InboxSender<Order>) -> SessionTicket {
+        let session = Session { owner, life: Life::Stands(tx, false) };
         self.held().by_id.insert(id.clone(), session);
         SessionTicket { sessions: Arc::clone(self), id }
     }
@@ -155,17 +155,17 @@ impl Sessions {
             return Claim::None;
         };
         match &mut session.life {
-            Life::Stands(tell, told) => {
+            Life::Stands(tx, told) => {
                 if !std::mem::replace(told, true) {
                     // One that cannot be told is at work, and is waited for in any case.
-                    let _told = tell.tell(Order::Supersede);
+                    let _sent = tx.send(Order::Supersede);
                 }
                 Claim::Stands
             }
-            Life::Broke(_, left, _, tell, remains) => {
+            Life::Broke(_, left, _, tx, remains) => {
                 let found = (*left, session.owner.clone(), remains.clone());
                 // One that has given it back has ended. Whom nobody can tell gives back what may have been taken.
-                let _told = tell.as_ref().map(|tell| tell.tell(Order::GoneOn(acknowledged)));
+                let _sent = tx.as_ref().map(|tx| tx.send(Order::GoneOn(acknowledged)));
                 all.forget(id);
                 Claim::Granted(found)
             }
@@ -191,11 +191,11 @@ impl SessionTicket {
         all.issued += 1;
         let place = all.issued;
         let Some(session) = all.by_id.get_mut(&self.id) else { return };
-        let tell = match &session.life {
-            Life::Stands(tell, _) => Some(tell.clone()).filter(|_| left.open > 0),
+        let tx = match &session.life {
+            Life::Stands(tx, _) => Some(tx.clone()).filter(|_| left.open > 0),
             Life::Broke(..) => None,
         };
-        session.life = Life::Broke(place, left, until, tell, remains);
+        session.life = Life::Broke(place, left, until, tx, remains);
         let whose = session.owner.registrable().to_string();
         *all.of.entry(whose.clone()).or_default() += 1;
         all.broken.insert(place, (self.id.clone(), whose.clone()));
@@ -232,9 +232,9 @@ impl All {
 
     fn forget_at(&mut self, place: u64) {
         if let Some(id) = self.broken.get(&place).map(|(id, _)| id.clone()) {
-            if let Some(Session { life: Life::Broke(_, _, _, Some(tell), _), .. }) = self.by_id.get(&id) {
+            if let Some(Session { life: Life::Broke(_, _, _, Some(tx), _), .. }) = self.by_id.get(&id) {
                 // One that has given it back has ended.
-                let _told = tell.tell(Order::Forsaken);
+                let _sent = tx.send(Order::Forsaken);
             }
             self.forget(&id);
         }
@@ -290,9 +290,9 @@ mod tests {
     }
 
     fn broken(sessions: &Arc<Sessions>, id: &str, owner: &str, taken: u32) {
-        let (tell, _) = inbox(1);
+        let (tx, _) = inbox(1);
         let until = now() + Duration::from_secs(60);
-        sessions.begins(id.into(), domain(owner), tell).broke(Left::taken(taken), until, 1000, nothing());
+        sessions.begins(id.into(), domain(owner), tx).broke(Left::taken(taken), until, 1000, nothing());
     }
 
     async fn resume(sessions: &Arc<Sessions>, id: &str, asker: &str) -> Option<u32> {
@@ -317,8 +317,8 @@ mod tests {
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(resume(&sessions, "s1", "friend.example").await, None);
         assert_eq!(sessions.broken(), 0);
-        let (tell, _) = inbox(1);
-        drop(sessions.begins("s2".into(), domain("friend.example"), tell));
+        let (tx, _) = inbox(1);
+        drop(sessions.begins("s2".into(), domain("friend.example"), tx));
         assert_eq!(resume(&sessions, "s2", "friend.example").await, None);
     }
 
@@ -326,8 +326,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_still_stands_is_told_to_go_and_waited_for() {
         let sessions = Arc::new(Sessions::default());
-        let (tell, mut orders) = inbox(1);
-        let ticket = sessions.begins("s1".into(), domain("friend.example"), tell);
+        let (tx, mut orders) = inbox(1);
+        let ticket = sessions.begins("s1".into(), domain("friend.example"), tx);
         assert_eq!(resume(&sessions, "s1", "evil.example").await, None);
         assert!(orders.take().is_none(), "nobody else ends it");
         let resumed =
@@ -339,8 +339,8 @@ mod tests {
         // Who still has what went back hears how much of that arrived.
         assert!(matches!(orders.take(), Some(Order::GoneOn(2))));
         // And one that does not go is not waited for without end.
-        let (tell, _orders) = inbox(1);
-        let _stands = sessions.begins("s2".into(), domain("friend.example"), tell);
+        let (tx, _orders) = inbox(1);
+        let _stands = sessions.begins("s2".into(), domain("friend.example"), tx);
         assert_eq!(resume(&sessions, "s2", "friend.example").await, None);
     }
 
@@ -348,14 +348,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_forgotten_before_his_time_is_told() {
         let sessions = Arc::new(Sessions::default());
-        let (tell, mut orders) = inbox(1);
+        let (tx, mut orders) = inbox(1);
         let left = Left { taken: 0, sent: 1, open: 1 };
         let until = now() + Duration::from_secs(60);
-        sessions.begins("s1".into(), domain("friend.example"), tell).broke(left, until, 1, nothing());
+        sessions.begins("s1".into(), domain("friend.example"), tx).broke(left, until, 1, nothing());
         assert!(orders.take().is_none());
         broken(&sessions, "s2", "other.example", 0);
-        let (tell, _) = inbox(1);
-        sessions.begins("s3".into(), domain("other.example"), tell).broke(left, until, 1, nothing());
+        let (tx, _) = inbox(1);
+        sessions.begins("s3".into(), domain("other.example"), tx).broke(left, until, 1, nothing());
         assert!(matches!(orders.take(), Some(Order::Forsaken)));
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::inbox::Teller;
+use super::inbox::InboxSender;
 use super::pump::Pump;
 use super::registry::{Learnt, Meta, Order, RelayId};
 use super::{Later, Tools, now};
@@ -40,7 +40,7 @@ pub struct VerifyRequest {
     /// The key.
     pub check: KeyCheck,
     /// Where the answer goes.
-    pub tell: Teller<Order>,
+    pub tx: InboxSender<Order>,
 }
 
 /// Verifications and look-ups under way, and those that wait.
@@ -76,11 +76,11 @@ pub fn ask(tools: &Arc<Tools>, ask: VerifyRequest) {
         let answer = tokio::select! {
             answer = answered(&tools, &ask) => answer,
             // DB-06: nobody waits for it any more.
-            () = ask.tell.closed() => return,
+            () = ask.tx.closed() => return,
         };
         let (answer, why) = answer;
         // A relay that has ended needs no answer; one whose inbox is full runs into T-dialback.
-        let _unheard = ask.tell.tell(Order::Verified(ask.claim, answer, why));
+        let _unheard = ask.tx.send(Order::Verified(ask.claim, answer, why));
     });
 }
 
@@ -173,8 +173,8 @@ async fn verify(tools: &Arc<Tools>, ask: &VerifyRequest, since: Instant) -> Lear
     let (relays, policy) = (Arc::clone(&tools.relays), tools.registry.policy());
     let made = Relay::verifier(relays, policy, ask.facing, ask.check.clone(), since);
     let meta = Meta { id: entry.0.id(), flow: made.0.flow(), peer: None, local: None };
-    let (tell, heard) = oneshot::channel();
-    let running = Pump::sent(Arc::clone(tools), made, entry, meta, None).answering(tell).run();
+    let (tx, heard) = oneshot::channel();
+    let running = Pump::sent(Arc::clone(tools), made, entry, meta, None).answering(tx).run();
     // The relay keeps its own deadline; this one is for a relay that never ends.
     let limit = tools.relays.timeouts.dialback * 2;
     let task = Task(tokio::spawn(async move {
@@ -237,9 +237,9 @@ impl Verifier {
     fn enter(tools: &Arc<Tools>, source: Network, about: Domain) -> Place {
         let mut state = tools.peering.verifier.held();
         let (turn, gone) = state.turns.enter(source, about, &tools.params.verifications, now());
-        let (tell, stage) = watch::channel(Stage::Waiting);
-        state.told.insert(turn, tell);
-        state.tell(gone, Stage::Over);
+        let (tx, stage) = watch::channel(Stage::Waiting);
+        state.told.insert(turn, tx);
+        state.notify(gone, Stage::Over);
         state.settle(tools);
         drop(state);
         Place { tools: Arc::clone(tools), turn, stage }
@@ -255,8 +255,8 @@ impl State {
     fn settle(&mut self, tools: &Arc<Tools>) {
         let now = now();
         let SettledTurns { granted, ended, again } = self.turns.settle(&tools.params.verifications, now);
-        self.tell(ended, Stage::Over);
-        self.tell(granted, Stage::Asking);
+        self.notify(ended, Stage::Over);
+        self.notify(granted, Stage::Asking);
         let Some(again) = again else { return };
         if self.alarm.is_some_and(|alarm| alarm > now && alarm <= again) {
             return;
@@ -273,10 +273,10 @@ impl State {
         });
     }
 
-    fn tell(&mut self, turns: impl IntoIterator<Item = Turn>, stage: Stage) {
+    fn notify(&mut self, turns: impl IntoIterator<Item = Turn>, stage: Stage) {
         for turn in turns {
-            if let Some(tell) = self.told.get(&turn) {
-                tell.send_replace(stage);
+            if let Some(tx) = self.told.get(&turn) {
+                tx.send_replace(stage);
             }
         }
     }

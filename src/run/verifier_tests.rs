@@ -7,11 +7,11 @@ use crate::run::tests::{Scripted, domain, tools};
 use crate::stream::Pair;
 
 fn asked(relay: RelayId, source: &str, sender: &str, key: &str) -> (VerifyRequest, Inbox<Order>) {
-    let (tell, heard) = inbox(4);
+    let (tx, heard) = inbox(4);
     let pair = Pair { sender: domain(sender), target: domain("hall.example") };
     let check = KeyCheck { pair, stream: "s".into(), key: key.into() };
     let source = Some(source.parse().unwrap());
-    (VerifyRequest { facing: Facing::Public, relay, source, claim: ClaimId(1), check, tell }, heard)
+    (VerifyRequest { facing: Facing::Public, relay, source, claim: ClaimId(1), check, tx }, heard)
 }
 
 /// A world whose authoritative servers are silent, with these places.
@@ -75,11 +75,11 @@ async fn a_newcomer_has_the_place_of_one_who_has_had_his_turn() {
     ask(&tools, honest);
     tokio::task::yield_now().await;
     let asks =
-        || tools.peering.verifier.held().told.values().filter(|tell| *tell.borrow() == Stage::Asking).count();
+        || tools.peering.verifier.held().told.values().filter(|tx| *tx.borrow() == Stage::Asking).count();
     assert_eq!((asks(), tools.peering.verifier.held().told.len()), (8, 41));
     // Thirty-two wait before it, eight of them have their turn each second.
     let last = tools.peering.verifier.held().told.keys().max().copied().unwrap();
-    while tools.peering.verifier.held().told.get(&last).is_none_or(|tell| *tell.borrow() != Stage::Asking) {
+    while tools.peering.verifier.held().told.get(&last).is_none_or(|tx| *tx.borrow() != Stage::Asking) {
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

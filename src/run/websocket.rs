@@ -274,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
             let _blocked = settled(this.web.close(Some(frame)));
         }
         // Where they have closed it themselves there is nobody to tell.
-        let _told = std::task::ready!(this.poll_out());
+        let _sent = std::task::ready!(this.poll_out());
         this.way = Way::Dregs;
         this.held = Bytes::new();
         Pin::new(&mut this.web.get_mut().io).poll_shutdown(cx)

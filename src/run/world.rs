@@ -49,7 +49,7 @@ pub struct Params {
     /// Where the backends take clients, in the order to try.
     pub clients: BTreeMap<Domain, Clients>,
     /// Domains whose servers read a PROXY header on connections for federation, with what was verified.
-    pub told: BTreeSet<Domain>,
+    pub proxied: BTreeSet<Domain>,
     /// What routes say of the ways out, by remote domain.
     pub ways: WaysOut,
     /// From where the world is called, for the hosted domains that say so.
@@ -348,7 +348,7 @@ impl Way {
                     if reason == Reason::DnsFailed {
                         self.missed(reason);
                     }
-                    self.tell(Err(reason));
+                    self.report(Err(reason));
                     return Err(failed);
                 }
             }
@@ -373,7 +373,7 @@ impl Way {
                 if !self.answered {
                     self.missed(failure.reason);
                 }
-                self.tell(Err(failure.reason));
+                self.report(Err(failure.reason));
                 Err(failure)
             }
             Destination::Backend(_) | Destination::Client(_) => {
@@ -391,7 +391,7 @@ impl Way {
     }
 
     /// Tells those who wait for this attempt.
-    fn tell(&mut self, outcome: Result<(), Reason>) {
+    fn report(&mut self, outcome: Result<(), Reason>) {
         if let Some(attempt) = self.attempt.take() {
             attempt.end(outcome);
         }
@@ -455,7 +455,7 @@ impl Way {
             self.inner.params.circuits.alive(&target);
             self.inner.params.resolver.forget_absence(&target);
         }
-        self.tell(Ok(()));
+        self.report(Ok(()));
         let io: BoxIo = Box::new(stream);
         match place.mode {
             TlsMode::Starttls => {

@@ -193,7 +193,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer, or does not take it.
-    pub async fn tell_peers(
+    pub async fn share_peers(
         &mut self,
         held: &[(String, String)],
         noted: &[(String, String)],

@@ -142,7 +142,7 @@ impl Fleet {
     /// Every node tells what matters and hears the others. What was told: entries of the loudest node and octets of all.
     fn exchange(&self) -> (usize, usize) {
         let nodes = self.nodes.len() as u32;
-        let told: Vec<_> = self.nodes.iter().map(|node| node.senders.untold(nodes, self.now)).collect();
+        let told: Vec<_> = self.nodes.iter().map(|node| node.senders.unsent(nodes, self.now)).collect();
         let held: Vec<_> = self.nodes.iter().map(|node| node.proven.held_here(nodes, 500)).collect();
         let sizes =
             told.iter().zip(&held).map(|(told, held)| told.taken.len() + told.reached.len() + held.len());

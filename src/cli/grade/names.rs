@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::{Grade, Spot, shown};
-use crate::dns::{Caa, DnsFault, Dnssec, Led, Told};
+use crate::dns::{Caa, DnsFault, Dnssec, Led, LookedUp};
 use crate::run::observe::capped;
 use crate::tls::Mode;
 
@@ -47,7 +47,7 @@ impl Grade {
         spots
     }
 
-    fn srv(&self, name: &str, told: &Told<Led>, mode: Mode, report: &mut Report) {
+    fn srv(&self, name: &str, told: &LookedUp<Led>, mode: Mode, report: &mut Report) {
         if told.values.is_empty() {
             if mode == Mode::Direct {
                 let advice = format!(

@@ -8,7 +8,7 @@ use rustls_pki_types::UnixTime;
 use super::names::{self, dns_advice};
 use super::report::{Record, Report};
 use super::{publish, shown};
-use crate::dns::{DnsFault, Led, Told};
+use crate::dns::{DnsFault, Led, LookedUp};
 use crate::jid::Domain;
 use crate::run::observe::capped;
 use crate::stream::dane::{Association, Dane, Published};
@@ -101,7 +101,7 @@ pub(super) struct Site {
     secure: bool,
     /// The host at whose name the records stand, or should.
     base: String,
-    records: Result<Told<Option<Association>>, DnsFault>,
+    records: Result<LookedUp<Option<Association>>, DnsFault>,
     pub(super) met: Vec<Met>,
 }
 
@@ -109,7 +109,7 @@ impl Site {
     pub(super) fn new(
         led: Led,
         secure: bool,
-        records: Result<(String, Told<Option<Association>>), DnsFault>,
+        records: Result<(String, LookedUp<Option<Association>>), DnsFault>,
     ) -> Self {
         let (base, records) = match records {
             Ok((base, told)) => (base, Ok(told)),

@@ -15,7 +15,7 @@ use crate::stream::dane::Association;
 
 /// What the DNS tells, perhaps nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told<T> {
+pub struct LookedUp<T> {
     /// The records, at most 16 of them.
     pub values: Vec<T>,
     /// They stand under signatures that hold (DNS-09); of nothing that is never said.
@@ -49,7 +49,7 @@ impl Resolver {
     ///
     /// # Errors
     /// Why they are not known.
-    pub async fn services(&self, domain: &Domain, service: &str) -> Result<Told<Led>, DnsFault> {
+    pub async fn services(&self, domain: &Domain, service: &str) -> Result<LookedUp<Led>, DnsFault> {
         let name = format!("{service}._tcp.{}.", domain.to_ascii());
         self.records(&name, RecordType::SRV, |data| match data {
             RData::SRV(srv) => Some(Led { host: text(&srv.target), port: srv.port }),
@@ -62,13 +62,17 @@ impl Resolver {
     ///
     /// # Errors
     /// Why they are not known.
-    pub async fn all_addresses(&self, host: &str, port: u16) -> Result<Told<std::net::SocketAddr>, DnsFault> {
+    pub async fn all_addresses(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<LookedUp<std::net::SocketAddr>, DnsFault> {
         let host = Name::from_ascii(host).map_err(|_| DnsFault::NotFound)?;
         let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
         let candidate = Candidate { rank, host, port, secure: false, itself: false };
         let found = addresses(&self.ours.servers.asker(), &candidate).await?;
         let secure = found.secure && !found.addresses.is_empty();
-        Ok(Told { values: found.addresses, secure, more: found.more })
+        Ok(LookedUp { values: found.addresses, secure, more: found.more })
     }
 
     /// The TLSA records of a host at a port, none in the place of one that cannot be used (RFC 7671 4); and the host at whose name they
@@ -76,10 +80,14 @@ impl Resolver {
     ///
     /// # Errors
     /// Why they are not known.
-    pub async fn tlsa(&self, host: &str, port: u16) -> Result<(String, Told<Option<Association>>), DnsFault> {
+    pub async fn tlsa(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<(String, LookedUp<Option<Association>>), DnsFault> {
         let host = Name::from_ascii(format!("{host}.")).map_err(|_| DnsFault::NotFound)?;
         let (base, found) = tlsa::found(&self.ours.servers.asker(), &host, port).await?;
-        Ok((text(&base), told(&found, tlsa::read)))
+        Ok((text(&base), answered(&found, tlsa::read)))
     }
 
     /// The CAA records that count for a domain, and the name that they stand at: its own, or the next
@@ -87,7 +95,7 @@ impl Resolver {
     ///
     /// # Errors
     /// Why they are not known.
-    pub async fn caa(&self, domain: &Domain) -> Result<Option<(String, Told<Caa>)>, DnsFault> {
+    pub async fn caa(&self, domain: &Domain) -> Result<Option<(String, LookedUp<Caa>)>, DnsFault> {
         let ascii = domain.to_ascii();
         let mut name: &str = &ascii;
         for _ in 0..LABELS {
@@ -122,18 +130,18 @@ impl Resolver {
         name: &str,
         kind: RecordType,
         read: impl Fn(&RData) -> Option<T>,
-    ) -> Result<Told<T>, DnsFault> {
+    ) -> Result<LookedUp<T>, DnsFault> {
         let name = Name::from_ascii(name).map_err(|_| DnsFault::NotFound)?;
         let found = self.ours.servers.asker().ask(name, kind).await?;
-        Ok(told(&found, read))
+        Ok(answered(&found, read))
     }
 }
 
-fn told<T>(found: &DnsAnswer, read: impl Fn(&RData) -> Option<T>) -> Told<T> {
+fn answered<T>(found: &DnsAnswer, read: impl Fn(&RData) -> Option<T>) -> LookedUp<T> {
     let mut values: Vec<T> = found.records.iter().filter_map(read).collect();
     let more = values.len().saturating_sub(MOST);
     values.truncate(MOST);
-    Told { secure: found.secure && !values.is_empty(), values, more }
+    LookedUp { secure: found.secure && !values.is_empty(), values, more }
 }
 
 fn text(name: &Name) -> String {

@@ -119,7 +119,7 @@ mod tests {
         let (mut here, at) = (Together::new(), Instant::now());
         let mut says = |held: &[(u64, u32)], after: u64| {
             here.say("a", (0, at + Duration::from_secs(after)), Counts::default(), held.to_vec());
-            let said = here.row.untold(9).iter().filter_map(|text| Batch::read(text)).next_back();
+            let said = here.row.unsent(9).iter().filter_map(|text| Batch::read(text)).next_back();
             here.row.said(9);
             said.map(|batch| batch.held)
         };

@@ -40,14 +40,14 @@ impl Sharing {
             unread = hear_noted(&mut state, store, tools).await?;
             state.heard = Some(at);
         }
-        tools.observe.tell_met();
+        tools.observe.log_met();
         let foreign = state.foreign + unread;
         let at_its_end = state.at_its_end;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
-        let held = peers.with(|peers| peers.untold(true, AT_ONCE));
-        let noted = if at_its_end { peers.with(|peers| peers.untold(false, AT_ONCE)) } else { Vec::new() };
+        let held = peers.with(|peers| peers.unsent(true, AT_ONCE));
+        let noted = if at_its_end { peers.with(|peers| peers.unsent(false, AT_ONCE)) } else { Vec::new() };
         if !held.is_empty() || !noted.is_empty() {
-            store.tell_peers(&held, &noted).await?;
+            store.share_peers(&held, &noted).await?;
             peers.with(|peers| {
                 peers.told(&held);
                 peers.told(&noted);
@@ -71,7 +71,7 @@ async fn hear_noted(state: &mut State, store: &mut Store, tools: &Tools) -> Resu
     };
     if lost {
         (state.after, state.at_its_end) = (None, false);
-        peers.with(|peers| peers.tell_anew());
+        peers.with(|peers| peers.share_anew());
         return Ok(0);
     }
     let unread = peers.with(|peers| peers.hear_noted(fresh.iter().map(|(_, text)| text.as_str())));

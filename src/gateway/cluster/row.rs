@@ -10,7 +10,7 @@ pub(super) struct Row {
     /// The last event that was heard.
     after: Option<String>,
     /// What is to be said, the oldest first.
-    untold: VecDeque<String>,
+    unsent: VecDeque<String>,
     most: usize,
     number: u64,
     /// The last event of each node that was heard.
@@ -20,7 +20,7 @@ pub(super) struct Row {
 impl Row {
     /// Nothing was heard and nothing is to be said; at most so much will ever wait.
     pub(super) fn new(most: usize) -> Self {
-        Self { after: None, untold: VecDeque::new(), most, number: 0, numbers: BTreeMap::new() }
+        Self { after: None, unsent: VecDeque::new(), most, number: 0, numbers: BTreeMap::new() }
     }
 
     /// From where on it is to be heard: at the beginning, what is no older than so many milliseconds before the newest.
@@ -41,25 +41,25 @@ impl Row {
 
     /// This is to be said; the oldest goes where too much waits.
     pub(super) fn say(&mut self, text: String) {
-        if self.untold.len() >= self.most {
-            self.untold.pop_front();
+        if self.unsent.len() >= self.most {
+            self.unsent.pop_front();
         }
-        self.untold.push_back(text);
+        self.unsent.push_back(text);
     }
 
     /// What is to be said, at most so much.
-    pub(super) fn untold(&self, most: usize) -> Vec<String> {
-        self.untold.iter().take(most).cloned().collect()
+    pub(super) fn unsent(&self, most: usize) -> Vec<String> {
+        self.unsent.iter().take(most).cloned().collect()
     }
 
     /// How much is to be said.
     pub(super) fn waiting(&self) -> usize {
-        self.untold.len()
+        self.unsent.len()
     }
 
     /// So much of it was said.
     pub(super) fn said(&mut self, count: usize) {
-        self.untold.drain(..count.min(self.untold.len()));
+        self.unsent.drain(..count.min(self.unsent.len()));
     }
 
     /// Whether that node has not said this before: what is heard again, or late, counts once and never backwards.
@@ -94,9 +94,9 @@ mod tests {
     fn the_oldest_goes_where_too_much_waits() {
         let mut row = Row::new(2);
         ["one", "two", "three"].into_iter().for_each(|text| row.say(text.to_owned()));
-        assert_eq!(row.untold(10), ["two", "three"]);
+        assert_eq!(row.unsent(10), ["two", "three"]);
         row.said(1);
-        assert_eq!((row.untold(10), row.waiting()), (vec!["three".to_owned()], 1));
+        assert_eq!((row.unsent(10), row.waiting()), (vec!["three".to_owned()], 1));
         row.said(5);
         assert_eq!(row.waiting(), 0);
     }

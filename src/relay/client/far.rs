@@ -169,7 +169,7 @@ impl Step<'_, '_> {
         match ending {
             Some(ending) => self.near_error(ending),
             None if self.client.bound || !self.client.near.is_open() => {
-                self.tell(Reason::Finished);
+                self.report(Reason::Finished);
                 self.near_close();
             }
             // CLS-06: it has waited long enough, or goes down.
@@ -228,7 +228,7 @@ impl Step<'_, '_> {
             (Life::Parting { .. }, _) => self.near_close(),
             // SM-06: so that the client may resume.
             (Life::Open(_), true) => {
-                self.tell(Reason::ConnectionLost);
+                self.report(Reason::ConnectionLost);
                 self.near_finish();
             }
             // CLS-06.
@@ -283,7 +283,7 @@ impl Step<'_, '_> {
     /// This stanza of the server does not reach its client. Where stanzas are counted, one that says nothing goes in its place: each
     /// side counts one, and once the client has acknowledged it the server has nothing left to bring again.
     fn turn_away_far(&mut self, turned: &Turned<'_>) {
-        self.tell_unfit(turned);
+        self.report_unfit(turned);
         if self.client.managed != Managed::No {
             let octets = turned.stand_in();
             self.count(turned.kind, octets.len());

@@ -76,7 +76,7 @@ impl Step<'_, '_> {
         }
         self.client.near = Life::Over;
         self.turn.push(Effect::Cut(Side::Near));
-        self.tell(reason);
+        self.report(reason);
         self.part(After::Resumable);
     }
 
@@ -111,7 +111,7 @@ impl Step<'_, '_> {
             receiving::Effect::MayLogin(mechanism, account) => {
                 let Some(hosted) = self.hosted() else { return };
                 if let Err(why) = self.client.certified.may_try(account.as_deref()) {
-                    let reason = self.told_uncertified(hosted, why);
+                    let reason = self.report_uncertified(hosted, why);
                     return self.near_input(receiving::Input::Tried(Err(reason)));
                 }
                 self.turn.push(Effect::MayLogin(LoginAttempt { hosted, mechanism, account }));
@@ -230,7 +230,7 @@ impl Step<'_, '_> {
             return self.near_fault(Reason::NotBound, After::Closed);
         };
         if turned.from.as_ref().is_some_and(|from| !own.may_say(from)) {
-            self.tell_unfit(&Turned { reason: Reason::ForgedFrom, measure: None, ..turned });
+            self.report_unfit(&Turned { reason: Reason::ForgedFrom, measure: None, ..turned });
             return self.near_fault(Reason::ForgedFrom, After::Closed);
         }
         self.turn_away_near(&turned);
@@ -242,7 +242,7 @@ impl Step<'_, '_> {
             return self.near_fault(violation.reason(), After::Closed);
         };
         let turned = Turned::unread(most);
-        self.tell_unfit(&turned);
+        self.report_unfit(&turned);
         self.near_fault_saying(turned.reason, &turned.words());
     }
 
@@ -259,7 +259,7 @@ impl Step<'_, '_> {
     }
 
     fn turn_away_near(&mut self, turned: &Turned<'_>) {
-        self.tell_unfit(turned);
+        self.report_unfit(turned);
         if self.client.managed != Managed::No {
             return self.near_fault_saying(turned.reason, &turned.words());
         }
@@ -283,7 +283,7 @@ impl Step<'_, '_> {
 
     /// The client closed its stream: its server hears it, and may say what it still has to say (SM-06).
     fn near_closed(&mut self, reason: Reason) {
-        self.tell(reason);
+        self.report(reason);
         self.part(After::Closed);
         match self.client.far {
             Life::Closing { until, .. } => self.client.near = Life::Parting { until },
@@ -323,7 +323,7 @@ impl Step<'_, '_> {
 
     /// A step has consumed the machine.
     pub(super) fn near_end(&mut self, fault: Fault, after: After) {
-        self.tell(fault.reason);
+        self.report(fault.reason);
         if fault.octets.is_empty() {
             self.client.near = Life::Over;
             self.turn.push(Effect::Cut(Side::Near));

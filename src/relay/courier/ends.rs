@@ -213,7 +213,7 @@ impl Courier {
         self.back.take_back(&self.pair.reversed(), reason.of_standing(), turn);
         self.pair_ended(reason.of_standing(), turn);
         self.close(turn);
-        self.give_up(&told_behind(reason).into(), turn);
+        self.give_up(&reason_behind(reason).into(), turn);
         false
     }
 
@@ -393,7 +393,7 @@ impl Courier {
 }
 
 /// What those behind hear where the policy speaks of this: to them it is their own domain that is missing here.
-pub(super) fn told_behind(reason: Reason) -> Reason {
+pub(super) fn reason_behind(reason: Reason) -> Reason {
     if reason == Reason::HostGone { Reason::NotConfigured } else { reason }
 }
 

@@ -147,7 +147,7 @@ impl Inbound {
         let Some(pending) = self.claims.take(id) else { return };
         if self.guard.find(pair.sender.as_str(), pair.target.as_str()).is_some() {
             // It was taken back and is here again: that was another life.
-            self.tell_end(&pair, Reason::PolicyChanged, turn);
+            self.report_end(&pair, Reason::PolicyChanged, turn);
         }
         if self.guard.admit(proof, permit.clone(), PairRoute::Leg(far.0)).is_err() {
             return self.near_fault(Reason::Internal, turn);

@@ -221,14 +221,14 @@ impl Inbound {
         let kept = self.near.proven().cloned();
         self.abandon_waiting(Reason::Finished, turn);
         for pending in self.claims.take_all() {
-            self.tell_abandoned(&pending, Reason::Finished, turn);
+            self.report_abandoned(&pending, Reason::Finished, turn);
             if let Some(far) = pending.far {
                 self.far_close(far, turn);
             }
         }
         let ended: Vec<_> = self.guard.pairs().iter().map(|a| (a.pair().clone(), a.route())).collect();
         for (pair, route) in ended.into_iter().filter(|(pair, _)| Some(pair) != kept.as_ref()) {
-            self.tell_end(&pair, Reason::Finished, turn);
+            self.report_end(&pair, Reason::Finished, turn);
             if let PairRoute::Leg(number) = route {
                 self.far_close(FarId(number), turn);
             }
@@ -240,27 +240,27 @@ impl Inbound {
         self.counting.leave(false, 0, turn);
         self.abandon_waiting(reason, turn);
         for pending in self.claims.take_all() {
-            self.tell_abandoned(&pending, reason, turn);
+            self.report_abandoned(&pending, reason, turn);
         }
-        self.tell_ends(reason, turn);
+        self.report_ends(reason, turn);
         self.close_fars(turn);
     }
 
     /// Claims that were not looked at yet, and that nobody waits for any more.
     fn abandon_waiting(&mut self, reason: Reason, turn: &mut Turn<'_>) {
         for claim in std::mem::take(&mut self.waiting) {
-            self.tell_abandoned(&Pending::new(claim, turn.now, turn.now), reason, turn);
+            self.report_abandoned(&Pending::new(claim, turn.now, turn.now), reason, turn);
         }
     }
 
     /// A claim that nobody waits for any more.
-    fn tell_abandoned(&self, pending: &Pending, reason: Reason, turn: &mut Turn<'_>) {
+    fn report_abandoned(&self, pending: &Pending, reason: Reason, turn: &mut Turn<'_>) {
         let record = self.near.record(Some(pending.claim.pair.clone()), Some(pending.method()), reason);
         turn.note(Event::Rejected { record, after: turn.since(pending.since) });
     }
 
     /// One audit record for each pair that ends, or one for a stream that never came to a pair.
-    fn tell_ends(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+    fn report_ends(&mut self, reason: Reason, turn: &mut Turn<'_>) {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
@@ -270,12 +270,12 @@ impl Inbound {
         }
         let ended: Vec<_> = self.guard.pairs().iter().map(|a| a.pair().clone()).collect();
         for pair in ended {
-            self.tell_end(&pair, reason, turn);
+            self.report_end(&pair, reason, turn);
         }
     }
 
     /// The pair ends: it leaves the guard and is told.
-    pub(super) fn tell_end(&mut self, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
+    pub(super) fn report_end(&mut self, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
         let mut record = self.near.record(Some(pair.clone()), None, reason);
         if let Some(admitted) = self.guard.remove(pair) {
             record.admitted(&admitted);

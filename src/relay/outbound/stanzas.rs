@@ -80,7 +80,7 @@ impl Outbound {
         }
         let standing = self.lanes.of(&pair).and_then(|lane| lane.standing.as_ref().err().copied());
         if let Some(reason) = standing.filter(|reason| reason.is(Class::Misnamed)) {
-            self.tell_misnamed(&pair, reason, turn);
+            self.report_misnamed(&pair, reason, turn);
         }
         self.turn_away(&turned, &pair, turn);
     }
@@ -105,7 +105,7 @@ impl Outbound {
             Err(reason) => {
                 let reason = *reason;
                 if reason.is(Class::Misnamed) {
-                    self.tell_misnamed(&lane.pair, reason, turn);
+                    self.report_misnamed(&lane.pair, reason, turn);
                 }
                 return self.origin().sent_back(frame.head(), &reason.into(), turn);
             }

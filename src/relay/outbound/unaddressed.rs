@@ -42,7 +42,7 @@ impl Outbound {
         let sender = turned.from.as_deref().unwrap_or_default();
         let target = turned.to.as_deref().unwrap_or_default();
         let Some(pair) = self.spoken(sender, target, turn.relays) else { return };
-        if let Some(octets) = self.origin().told_in_name_of(turned, &pair, (blamed, reason), turn.relays) {
+        if let Some(octets) = self.origin().error_in_name_of(turned, &pair, (blamed, reason), turn.relays) {
             let answer = self.origin().way_back(&pair, octets.into(), turn.relays);
             answer.into_iter().for_each(|effect| turn.push(effect));
         }

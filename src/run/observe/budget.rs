@@ -59,7 +59,7 @@ impl Budget {
     pub(super) fn may_record(&self, network: Option<Network>, audit: &Audit) -> bool {
         let admits = self.records.admits(&network, now());
         match admits {
-            true => self.tell_left_out(audit),
+            true => self.log_left_out(audit),
             false => {
                 self.left_out.fetch_add(1, Ordering::Relaxed);
             }
@@ -68,7 +68,7 @@ impl Budget {
     }
 
     /// The audit log tells of the records that it does not hold.
-    pub(super) fn tell_left_out(&self, audit: &Audit) {
+    pub(super) fn log_left_out(&self, audit: &Audit) {
         let records = self.left_out.swap(0, Ordering::Relaxed);
         if records > 0 {
             audit.left_out(records);

@@ -98,7 +98,7 @@ impl Observe {
     ) {
         match around.before {
             Before::News => {
-                self.refusal_told(meta, what, record, around, words);
+                self.log_refusal(meta, what, record, around, words);
                 // A backend's use of a name of another one has a record of its own.
                 if record.reason != Reason::OtherBackend {
                     self.audit_refusal(meta, audited, record, around);
@@ -113,7 +113,7 @@ impl Observe {
     }
 
     /// One line and one entry.
-    pub(super) fn refusal_told(
+    pub(super) fn log_refusal(
         &self,
         meta: &Meta,
         what: &str,

@@ -41,10 +41,10 @@ impl Pump {
                 Order::Forsaken => self.step(Side::Near, Input::Forsaken),
                 Order::Overtaken => self.give_back_overtaken(),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
-                Order::Describe(under, trust, tell) => {
+                Order::Describe(under, trust, tx) => {
                     let snapshot = self.snapshot(under.as_deref(), trust.as_deref());
                     // Whoever asked may have lost patience.
-                    let _told = tell.send(View { meta: self.meta, since: self.life.since(), snapshot });
+                    let _sent = tx.send(View { meta: self.meta, since: self.life.since(), snapshot });
                 }
             }
         }

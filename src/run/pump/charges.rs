@@ -79,7 +79,7 @@ impl Charges {
     }
 
     /// That is known from now on.
-    pub(super) fn tell_caller(&mut self, pair: &Pair, caller: &Arc<Caller>) {
+    pub(super) fn name_caller(&mut self, pair: &Pair, caller: &Arc<Caller>) {
         if let Some(sending) = self.sending.get_mut(pair) {
             sending.caller = Some(Arc::clone(caller));
         }

@@ -49,7 +49,7 @@ impl Ends<'_> {
             Some(_) => self.caller(facts),
             None => self.called(pair, facts),
         });
-        charges.tell_caller(pair, &caller);
+        charges.name_caller(pair, &caller);
         caller
     }
 

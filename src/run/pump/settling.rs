@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::super::Later;
 use super::super::cargo::Cargo;
-use super::super::inbox::Teller;
+use super::super::inbox::InboxSender;
 use super::super::leg::Leg;
 use super::super::registry::Order;
 use super::super::sessions::{FoundSession, Given, Remains, SessionTicket, Sessions};
@@ -30,7 +30,7 @@ pub(in crate::run) struct Settling {
 /// What a counted stream has left that broke, until that is in.
 struct Broken {
     /// Whoever goes on hears by its end that it is.
-    tell: watch::Sender<Given>,
+    tx: watch::Sender<Given>,
     /// It waited itself for what another had left.
     behind: Option<Later<()>>,
 }
@@ -81,12 +81,12 @@ impl Settling {
         broke: Option<Left>,
         until: Instant,
         most: usize,
-        relay: Teller<Order>,
+        relay: InboxSender<Order>,
     ) {
         let Some(counting) = self.counting.take() else { return };
         if let Some((ticket, left)) = counting.ticket.zip(broke) {
-            let (tell, remains) = Remains::new(counting.carried, relay);
-            self.remains = Some(Broken { tell, behind: counting.behind });
+            let (tx, remains) = Remains::new(counting.carried, relay);
+            self.remains = Some(Broken { tx, behind: counting.behind });
             ticket.broke(left, until, most, remains);
         }
     }
@@ -111,7 +111,7 @@ impl Settling {
             marks.chain([&mut counting.carried]).for_each(|list| note(list, cargo, given));
         }
         if let Some(remains) = &self.remains {
-            remains.tell.send_modify(|list| note(list, cargo, given));
+            remains.tx.send_modify(|list| note(list, cargo, given));
         }
     }
 

@@ -54,7 +54,7 @@ impl Waits {
     /// That is the verifier's answer.
     pub(in crate::run) fn answer(&mut self, learnt: Learnt) {
         // Whoever asked may have gone.
-        let _unheard = self.answer.take().map(|tell| tell.send(learnt));
+        let _unheard = self.answer.take().map(|tx| tx.send(learnt));
     }
 
     /// Whether something is looked up: what was just begun wakes nobody before it was looked at.

@@ -15,9 +15,9 @@ impl Framer {
         }
         self.buffer.advance(len);
         self.scan.taken();
-        let untold = self.scan.is_rooted() && !self.told;
+        let owed = self.scan.is_rooted() && !self.told;
         self.told = true;
-        untold.then_some(Token::Keepalive)
+        owed.then_some(Token::Keepalive)
     }
 
     /// Drops text between elements where that is wanted: whether it is to be told. None where it is a breach, or its first
