@@ -22,7 +22,7 @@ mod turns;
 mod unproven;
 mod valve;
 
-pub use arrivals::{ArrivalTicket, Arrivals, Line, Params, Threshold};
+pub use arrivals::{ArrivalTicket, Arrivals, Line, NoEntry, Params, Threshold};
 pub use callbacks::{Callback, Callbacks};
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
@@ -30,7 +30,7 @@ pub use logins_shared::{Digests, LoginOutcome};
 pub use proven::{Params as ProvenParams, Proven, ProvenSlot};
 pub use registrations::Registrations;
 pub use rota::{LastUsed, Rota, RotaParams, Seat, Seated};
-pub use senders::{Params as SenderParams, Senders, Tally};
+pub use senders::{Params as SenderParams, Senders, Tally, TooMuch};
 pub use setups::SetUpPace;
 pub use together::Counts;
 pub use turns::{SettledTurns, Turn, TurnParams, Turns};

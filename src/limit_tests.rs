@@ -178,7 +178,7 @@ fn connections_are_counted_per_network_and_given_back() {
     let at = |s: &str| arrivals.admit(s.parse().unwrap(), now);
     let first = at("2001:db8:0:1::1").unwrap();
     let _second = at("2001:db8:0:1:ffff::2").unwrap();
-    assert_eq!(at("2001:db8:0:1::3").unwrap_err(), Reason::TooManyConnections);
+    assert_eq!(at("2001:db8:0:1::3").unwrap_err(), NoEntry::Full);
     let _other = at("2001:db8:0:2::1").unwrap();
     drop(first);
     let _again = at("2001:db8:0:1::3").unwrap();
@@ -206,9 +206,12 @@ fn attempts_are_counted_even_when_the_connection_ends_at_once() {
     for _ in 0..30 {
         at(start).unwrap();
     }
-    assert_eq!(at(start).unwrap_err(), Reason::TooManyAttempts);
+    assert_eq!(at(start).unwrap_err(), NoEntry::Refused(Reason::TooManyAttempts));
     assert_eq!(at(start + Duration::from_millis(2100)), Ok(()));
-    assert_eq!(at(start + Duration::from_millis(2100)).unwrap_err(), Reason::TooManyAttempts);
+    assert_eq!(
+        at(start + Duration::from_millis(2100)).unwrap_err(),
+        NoEntry::Refused(Reason::TooManyAttempts)
+    );
 }
 
 #[test]
@@ -216,7 +219,10 @@ fn the_total_is_a_ceiling_for_all_networks_together() {
     let now = Instant::now();
     let arrivals = Arrivals::new(params(1, 20, 30), Arc::default(), now);
     let _first = arrivals.admit("192.0.2.1".parse().unwrap(), now).unwrap();
-    assert_eq!(arrivals.admit("192.0.2.2".parse().unwrap(), now).unwrap_err(), Reason::Overload);
+    assert_eq!(
+        arrivals.admit("192.0.2.2".parse().unwrap(), now).unwrap_err(),
+        NoEntry::Refused(Reason::Overload)
+    );
 }
 
 // LIM-02: all memory of finished connections is released.

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::admission::Admission;
 use super::known::Known;
 use super::seldom::Seldom;
-use crate::limit::{ArrivalTicket, Line, Threshold, Unproven, UnprovenPlace};
+use crate::limit::{ArrivalTicket, Line, NoEntry, Threshold, Unproven, UnprovenPlace};
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
@@ -161,8 +161,9 @@ impl Admission {
             return Err(Reason::AuditFull);
         }
         let arrived = match self.arrivals.admit(address, now()) {
-            Err(reason) if reason != Reason::TooManyConnections => return Err(reason),
-            arrived => arrived,
+            Ok(arrived) => Some(arrived),
+            Err(NoEntry::Full) => None,
+            Err(NoEntry::Refused(reason)) => return Err(reason),
         };
         let question = Question::Arrive(Arrive { flow: self.flow(), address });
         let verdict = tools.registry.policy().judge(&question, &mut ());
@@ -170,9 +171,9 @@ impl Admission {
             return Err(verdict.reason);
         }
         match arrived {
-            Ok(arrived) => self.settle(&tools.bounds.unproven, arrived, address),
+            Some(arrived) => self.settle(&tools.bounds.unproven, arrived, address),
             // Who waits has none of what unproven peers may have.
-            Err(_full) => {
+            None => {
                 let (ticket, line) = self.arrivals.line_up(address, now())?;
                 Ok(Entry::Waits(ticket, line))
             }

@@ -12,7 +12,7 @@ use crate::policy::{
     ClientExplanation, Explanation, Federate, Identity, KeyDigest, OfStanza, Permit, Policy, ShownKey,
     StanzaFate, StanzaKind, Tls,
 };
-use crate::reason::{Direction, Reason};
+use crate::reason::{Class, Direction, Reason};
 use crate::run::observe::capped;
 use crate::xml::{Child, Head, names};
 
@@ -210,7 +210,9 @@ fn fate(head: &Head, permit: &Permit) -> StanzaFate {
         }
         Err(StanzaRefusal::Withheld(None)) => kept("nothing leaves, and nobody is told"),
         Err(StanzaRefusal::Withheld(Some(_))) => kept("an error leaves in its place"),
-        Err(StanzaRefusal::Bounce(Reason::KeptInside)) => kept("nothing leaves, and its sender is told"),
+        Err(StanzaRefusal::Bounce(reason)) if reason.is(Class::KeptInside) => {
+            kept("nothing leaves, and its sender is told")
+        }
         // What else is wrong with it no rule says.
         Ok(_) | Err(_) => StanzaFate::default(),
     }

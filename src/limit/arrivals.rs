@@ -72,6 +72,15 @@ struct Known {
     life: Option<u64>,
 }
 
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoEntry {
+    /// Its network has as many that have proven nothing as it may, or others of it wait already: it may wait in line.
+    Full,
+    /// Whatever it waits for, for this reason.
+    Refused(Reason),
+}
+
 impl Arrivals {
     /// Nothing has arrived yet. Who is waited for there has room of his own.
     pub fn new(params: Params, callbacks: Arc<Callbacks>, now: Instant) -> Arc<Self> {
@@ -91,21 +100,21 @@ impl Arrivals {
     /// turned away has used up no attempt.
     ///
     /// # Errors
-    /// [`Reason::TooManyConnections`], [`Reason::TooManyAttempts`] (both for this network), [`Reason::Overload`].
+    /// The network is full, or has tried too often ([`Reason::TooManyAttempts`]), or all places are taken ([`Reason::Overload`]).
     pub fn admit(
         self: &Arc<Self>,
         address: IpAddr,
         now: Instant,
-    ) -> Result<(ArrivalTicket, Threshold), Reason> {
+    ) -> Result<(ArrivalTicket, Threshold), NoEntry> {
         let network = Network::of(address);
         let mut networks = held(&self.networks);
         networks.now = self.nanos(now);
         networks.sweep();
         if networks.lines.len(network) > 0 {
-            return Err(Reason::TooManyConnections);
+            return Err(NoEntry::Full);
         }
         let known = self.one_more(&networks, network)?;
-        let ticket = self.ticket()?;
+        let ticket = self.ticket().map_err(NoEntry::Refused)?;
         networks.known.insert(network, known);
         drop(networks);
         Ok((ticket, Threshold::new(self, network)))
@@ -131,16 +140,16 @@ impl Arrivals {
     }
 
     /// What is known of the network when it has one more connection that has proven nothing, if it may.
-    fn one_more(&self, networks: &Networks, network: Network) -> Result<Known, Reason> {
+    fn one_more(&self, networks: &Networks, network: Network) -> Result<Known, NoEntry> {
         let known = networks.known.get(&network).copied().unwrap_or_default();
         let welcome = known.proven.saturating_add(self.callbacks.from(network));
         if known.unproven >= self.params.per_network.saturating_add(welcome) {
-            return Err(Reason::TooManyConnections);
+            return Err(NoEntry::Full);
         }
         let full = known.full.max(networks.now).saturating_add(self.each());
         let room = MINUTE.saturating_add(self.each().saturating_mul(welcome.into()));
         if full > networks.now.saturating_add(room) {
-            return Err(Reason::TooManyAttempts);
+            return Err(NoEntry::Refused(Reason::TooManyAttempts));
         }
         Ok(Known { unproven: known.unproven + 1, full, ..known })
     }

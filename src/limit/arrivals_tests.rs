@@ -52,13 +52,13 @@ fn who_proves_nothing_is_counted_by_address_as_ever() {
     let arrivals = arrivals(2, 30, start);
     let at = |now| arrivals.admit("192.0.2.1".parse().unwrap(), now);
     let (first, second) = (at(start).unwrap(), at(start).unwrap());
-    assert_eq!(at(start).unwrap_err(), Reason::TooManyConnections);
+    assert_eq!(at(start).unwrap_err(), NoEntry::Full);
     drop((first, second));
     // Those who were turned away have cost nothing, those who came and proved nothing have.
     for _ in 0..28 {
         at(start).unwrap();
     }
-    assert_eq!(at(start).unwrap_err(), Reason::TooManyAttempts);
+    assert_eq!(at(start).unwrap_err(), NoEntry::Refused(Reason::TooManyAttempts));
 }
 
 /// What a line has come to.
@@ -77,7 +77,7 @@ fn a_hoster_of_a_thousand_domains_is_in_within_a_minute_though_all_come_at_once(
         match arrivals.admit(hoster, start) {
             Ok((ticket, threshold)) => coming.push((start, ticket, threshold)),
             Err(reason) => {
-                assert_eq!(reason, Reason::TooManyConnections);
+                assert_eq!(reason, NoEntry::Full);
                 waiting.push(arrivals.line_up(hoster, start).unwrap());
             }
         }
@@ -125,7 +125,7 @@ fn a_place_in_line_is_worth_nothing_where_nobody_proves_anything() {
     threshold.prove();
     let places = [granted(&mut line), granted(&mut second)];
     assert!(places.iter().all(Option::is_some), "one place each");
-    assert_eq!(at(start).unwrap_err(), Reason::TooManyConnections);
+    assert_eq!(at(start).unwrap_err(), NoEntry::Full);
     assert_eq!(line.patience(start, start), start + HOPE, "others of the network come to proofs");
     assert_eq!(line.patience(start - MOST, start), start, "and not without end");
     drop((ticket, threshold));
@@ -143,10 +143,10 @@ fn who_is_called_may_call_back() {
     let came: Vec<_> = (0..5).filter_map(|_| arrivals.admit(called, start).ok()).collect();
     assert_eq!(came.len(), 3);
     let _one = arrivals.admit(other, start).unwrap();
-    assert_eq!(arrivals.admit(other, start).unwrap_err(), Reason::TooManyConnections);
+    assert_eq!(arrivals.admit(other, start).unwrap_err(), NoEntry::Full);
     drop((waited, came));
     let _one = arrivals.admit(called, start).unwrap();
-    assert_eq!(arrivals.admit(called, start).unwrap_err(), Reason::TooManyConnections);
+    assert_eq!(arrivals.admit(called, start).unwrap_err(), NoEntry::Full);
     assert!(held(&callbacks.from).is_empty());
 }
 
@@ -160,7 +160,7 @@ fn a_line_that_is_left_holds_up_nobody() {
     drop(gone);
     drop(threshold);
     let place = granted(&mut line).unwrap();
-    assert_eq!(arrivals.admit(address, start).unwrap_err(), Reason::TooManyConnections);
+    assert_eq!(arrivals.admit(address, start).unwrap_err(), NoEntry::Full);
     // A place that was given to one who has gone is given back.
     let (_third, third) = arrivals.line_up(address, start).unwrap();
     drop(place);
@@ -177,7 +177,7 @@ fn a_token_is_given_back_once() {
     threshold.give_back();
     threshold.give_back();
     let (_two, _still) = at().unwrap();
-    assert_eq!(at().unwrap_err(), Reason::TooManyAttempts);
+    assert_eq!(at().unwrap_err(), NoEntry::Refused(Reason::TooManyAttempts));
 }
 
 // LIM-02: "all memory of a finished unauthenticated connection is released".

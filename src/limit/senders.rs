@@ -55,6 +55,28 @@ impl Default for Params {
     }
 }
 
+/// What somebody has sent too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooMuch {
+    /// Stanzas to different accounts.
+    Recipients,
+    /// Stanzas of one address, or of a domain in all.
+    Stanzas,
+    /// Requests for subscriptions.
+    Subscriptions,
+}
+
+impl TooMuch {
+    /// Why what is too much does not pass.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Recipients => Reason::TooManyRecipients,
+            Self::Stanzas => Reason::SenderTooFast,
+            Self::Subscriptions => Reason::TooManySubscriptions,
+        }
+    }
+}
+
 /// Who has sent what lately.
 #[derive(Debug)]
 pub struct Senders {
@@ -132,19 +154,19 @@ impl Senders {
     /// Whether this stanza is within all of it, and how long its stream should not be read for the next one.
     ///
     /// # Errors
-    /// [`Reason::TooManySubscriptions`], [`Reason::SenderTooFast`], [`Reason::TooManyRecipients`].
+    /// It is not, of this.
     pub fn ask(
         &self,
         sender: &Sender,
         stanza: &[u8],
         tally: &mut Tally,
         now: Instant,
-    ) -> Result<Duration, Reason> {
+    ) -> Result<Duration, TooMuch> {
         let (begun, of_domain) = tally.begin(&sender.domain, self.keyed);
         let counting = self.counting(begun, now);
         let Params { stanzas, recipients, subscriptions } = self.params;
         if sender.subscribes && counting.takes(Counted::Subscriptions, b"", subscriptions, 1, 0).is_none() {
-            return Err(Reason::TooManySubscriptions);
+            return Err(TooMuch::Subscriptions);
         }
         let bare = sender.address.of(stanza);
         let slow = match &sender.occupant {
@@ -155,11 +177,11 @@ impl Senders {
                 })
             }
         };
-        let slow = slow.ok_or(Reason::SenderTooFast)?;
+        let slow = slow.ok_or(TooMuch::Stanzas)?;
         let domain = counting.tallies(of_domain, &mut tally.waiting, times(stanzas, DOMAIN));
-        let domain = domain.ok_or(Reason::SenderTooFast)?;
+        let domain = domain.ok_or(TooMuch::Stanzas)?;
         if !counting.reaches(sender.recipient.of(stanza), recipients) {
-            return Err(Reason::TooManyRecipients);
+            return Err(TooMuch::Recipients);
         }
         Ok(Duration::from_nanos(slow.max(domain)))
     }

@@ -37,7 +37,7 @@ fn occupant(room: &str, nick: u32, recipient: u32) -> Sender {
     Sender { occupant, ..from(room, &format!("u{recipient}@hall.example"), false) }
 }
 
-fn ask(senders: &Senders, sender: &Sender, now: Instant) -> Result<(), Reason> {
+fn ask(senders: &Senders, sender: &Sender, now: Instant) -> Result<(), TooMuch> {
     senders.ask(sender, b"", &mut Tally::default(), now).map(drop)
 }
 
@@ -68,11 +68,11 @@ fn one_address_sends_so_much_in_a_minute_and_its_neighbour_too() {
     for _ in 0..70 {
         assert_eq!(ask("a@friend.example", start), Ok(()));
     }
-    assert_eq!(ask("a@friend.example", start), Err(Reason::SenderTooFast));
+    assert_eq!(ask("a@friend.example", start), Err(TooMuch::Stanzas));
     assert_eq!(ask("b@friend.example", start), Ok(()));
     let later = start + Duration::from_secs(1);
     assert_eq!(ask("a@friend.example", later), Ok(()));
-    assert_eq!(ask("a@friend.example", later), Err(Reason::SenderTooFast));
+    assert_eq!(ask("a@friend.example", later), Err(TooMuch::Stanzas));
 }
 
 // What a stream remembers of the last domain that it was asked about is that domain's, and of these counts.
@@ -90,8 +90,8 @@ fn a_stream_that_goes_on_with_another_domain_or_other_counts_begins_anew() {
     }
     for sender in [&friend, &other] {
         assert!((0..35).all(|_| ask(&after, sender, start) == Ok(())));
-        assert_eq!(ask(&after, sender, start), Err(Reason::SenderTooFast));
-        assert_eq!(after.ask(sender, b"", &mut tally, start).err(), Some(Reason::SenderTooFast));
+        assert_eq!(ask(&after, sender, start), Err(TooMuch::Stanzas));
+        assert_eq!(after.ask(sender, b"", &mut tally, start).err(), Some(TooMuch::Stanzas));
     }
 }
 
@@ -187,7 +187,7 @@ fn one_domain_reaches_so_many_accounts_in_a_minute() {
         assert_eq!(allows(to, start), Ok(()), "{to}");
     }
     let other = from("b@friend.example", "l@hall.example", false);
-    assert_eq!(ask(&senders, &other, start), Err(Reason::TooManyRecipients), "the domain counts");
+    assert_eq!(ask(&senders, &other, start), Err(TooMuch::Recipients), "the domain counts");
     assert_eq!(allows("k@hall.example", start), Ok(()), "whom it knows it may go on writing to");
     let unproven = from("c@cousin.example", "l@hall.example", false);
     assert_eq!(ask(&senders, &unproven, start), Ok(()));
@@ -201,7 +201,7 @@ fn one_domain_asks_for_so_many_subscriptions_in_a_minute() {
     let senders = senders(60_000, 1000, 2, start);
     let ask = |subscribes| ask(&senders, &from("a@friend.example", "j@hall.example", subscribes), start);
     assert_eq!((ask(true), ask(true)), (Ok(()), Ok(())));
-    assert_eq!(ask(true), Err(Reason::TooManySubscriptions));
+    assert_eq!(ask(true), Err(TooMuch::Subscriptions));
     assert_eq!(ask(false), Ok(()), "what is no request goes on");
 }
 
@@ -278,13 +278,13 @@ fn what_still_counts_is_not_forgotten() {
     assert_eq!(race(&senders, &others, now).len(), 5_000);
     // What the first has cost its domain counts no longer.
     assert_eq!(counted(&senders), 5 * 5_001 - 1);
-    assert_eq!(ask(&senders, &first, now), Err(Reason::TooManySubscriptions));
+    assert_eq!(ask(&senders, &first, now), Err(TooMuch::Subscriptions));
     let plain = |address, recipient| from(address, recipient, false);
     let again = plain("a@friend.example", "j@hall.example");
     assert_eq!(ask(&senders, &again, now), Ok(()), "borne");
-    assert_eq!(ask(&senders, &again, now), Err(Reason::SenderTooFast));
+    assert_eq!(ask(&senders, &again, now), Err(TooMuch::Stanzas));
     let further = plain("b@friend.example", "k@hall.example");
-    assert_eq!(ask(&senders, &further, now), Err(Reason::TooManyRecipients));
+    assert_eq!(ask(&senders, &further, now), Err(TooMuch::Recipients));
 }
 
 fn among(nodes: usize, stanzas: u32, recipients: u32, now: Instant) -> Vec<Senders> {
@@ -373,7 +373,7 @@ fn what_others_say_is_bounded_and_over_in_a_while() {
     let lies = Counts { taken: told.taken.iter().map(|(digest, _)| (*digest, u64::MAX)).collect(), ..told };
     let later = now + Duration::from_secs(300);
     nodes[1].seen_elsewhere(&lies, Duration::ZERO, later);
-    assert_eq!(ask(&nodes[1], &sender, later), Err(Reason::SenderTooFast));
+    assert_eq!(ask(&nodes[1], &sender, later), Err(TooMuch::Stanzas));
     assert_eq!(ask(&nodes[1], &sender, later + Duration::from_secs(131)), Ok(()));
     // Nobody shares: nothing is noted, and nothing is believed.
     let alone = senders(60, 100, 100, start);

@@ -31,6 +31,8 @@ classes! {
     /// The connection itself is gone or takes nothing, and the other side has said nothing: a stream that is counted may go on over
     /// another one (SM-01).
     Cut,
+    /// An operator has decided this about the domain itself, beside all rules.
+    Decided,
     /// There is no connection: on the way to a backend it is told as that.
     Down,
     /// A receiving server that ends a claim so does not believe our key, or says nothing to it.
@@ -44,8 +46,12 @@ classes! {
     Guess,
     /// The server behind is set up in a way in which some clients can log in, and others cannot.
     HalfFit,
+    /// A server behind that ends a stream so does it in good order.
+    InOrder,
     /// On the way to a backend: told as it is.
     Inside,
+    /// The rule keeps what would leave inside, and its sender is told.
+    KeptInside,
     /// The sender can mend it by sending later.
     Later,
     /// A peer took its leave where EXTERNAL had not come out well, instead of saying something about the pair.
@@ -54,10 +60,18 @@ classes! {
     Misconfigured,
     /// A server behind speaks for a domain that the configuration does not give it.
     Misnamed,
+    /// The configuration lacks a line that names the domain.
+    MissingLine,
+    /// The domain that was asked for is none that is served here.
+    NotServed,
     /// What a remote address or its domain has sent lately (LIM-04, LIM-08).
     OfSender,
+    /// Lists name the domain or the sender.
+    OfLists,
     /// What the names in a stream header alone decide.
     OfNames,
+    /// Somebody in quarantine has sent what does not pass there, or more of it than does.
+    OfQuarantine,
     /// The rule that admits a pair refuses single stanzas of it for this.
     OfRule,
     /// The end of a stream without a pair that is nobody's trouble: old servers open and close empty connections all day.
@@ -70,18 +84,22 @@ classes! {
     Silent,
     /// The stanza is over a limit of what one may be: told with `stanza-too-big` (XEP-0205, `urn:xmpp:errors`).
     TooBig,
+    /// A server that is to be asked about a key is told of as one that cannot be asked (DB-28).
+    Unasked,
     /// Before a header of the peer nobody would understand an error: the connection is cut without one (CLS-03).
     Unheard,
     /// The stanza is legal and may not pass for what stands in it (XML-17, JID-06).
     Unfit,
     /// No connection to a remote server has come about.
     Unreached,
+    /// A client's certificate lets nobody in any more for what has become of it since, which is told instead (CRT-12).
+    Unworthy,
 }
 
 impl Class {
     /// Its place in a set.
-    pub(super) const fn bit(self) -> u32 {
-        1 << self as u32
+    pub(super) const fn bit(self) -> u64 {
+        1 << self as u64
     }
 }
 

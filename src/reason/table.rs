@@ -39,7 +39,7 @@ macro_rules! reasons {
 
             /// Whether it is one of this class.
             pub const fn is(self, class: Class) -> bool {
-                let classes: u32 = match self { $( Self::$name => 0 $( | Class::$class.bit() )*, )* };
+                let classes: u64 = match self { $( Self::$name => 0 $( | Class::$class.bit() )*, )* };
                 classes & class.bit() != 0
             }
 
@@ -85,9 +85,9 @@ const WRITES: &str = "the sender's program writes what servers read differently;
 reasons! {
     // -- the ordinary ends
     Finished = "finished", "the stream was closed in good order";
-        _, ServiceUnavailable, RemoteServerTimeout; [Absence, Leave, Ordinary, Unheard]; _, _; NOTHING;
+        _, ServiceUnavailable, RemoteServerTimeout; [Absence, Leave, Ordinary, Unheard, InOrder]; _, _; NOTHING;
     Idle = "idle", "no traffic for the idle time";
-        _, ServiceUnavailable, RemoteServerTimeout; [Ordinary]; _, _; NOTHING;
+        _, ServiceUnavailable, RemoteServerTimeout; [Ordinary, InOrder]; _, _; NOTHING;
     Shutdown = "shutdown", "the gateway is shutting down";
         SystemShutdown, ServiceUnavailable, RemoteServerTimeout; [Ordinary, Inside]; _, _; NOTHING;
     ClosedByOperator = "closed-by-operator", "an operator closed the stream";
@@ -107,7 +107,7 @@ reasons! {
     NotListed = "not-listed", "no rule allows this domain";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "to let it in, write a rule that names it: `domains: [..]`";
     OnLists = "on-lists", "as many lists as the rule asks for name this domain or the sender";
-        PolicyViolation, PolicyViolation, Forbidden; [EndsPair, Compared]; _, _; "where the lists are wrong, write a rule that names the domain: it goes before them";
+        PolicyViolation, PolicyViolation, Forbidden; [EndsPair, Compared, OfLists]; _, _; "where the lists are wrong, write a rule that names the domain: it goes before them";
     FederationOff = "federation-off", "the hosted domain does not federate";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "to let others in, set `federation: listed` for the hosted domain";
     WrongDirection = "wrong-direction", "the rule allows the other direction only";
@@ -131,17 +131,17 @@ reasons! {
     PayloadDenied = "payload-denied", "the rule does not let this payload pass";
         PolicyViolation, PolicyViolation, Forbidden; [OfRule, Compared]; _, _; "the rule's `stanzas:` say what passes";
     KeptInside = "kept-inside", "the rule keeps this from leaving";
-        PolicyViolation, ServiceUnavailable, PolicyViolation; [OfRule]; _, _; "the rule's `egress:` says what does not leave";
+        PolicyViolation, ServiceUnavailable, PolicyViolation; [OfRule, KeptInside]; _, _; "the rule's `egress:` says what does not leave";
     Patched = "patched", "a patch keeps stanzas like this one away";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "the log names the patch and its line; look there for the reason, and until when it holds";
     Quarantined = "quarantined", "the domain is in quarantine: only some kinds of stanzas pass";
-        PolicyViolation, PolicyViolation, Forbidden; [OfRule, Compared]; _, _; "`gatehouse quarantine list` tells who waits, `gatehouse quarantine approve` lets a domain out";
+        PolicyViolation, PolicyViolation, Forbidden; [OfRule, Compared, OfQuarantine]; _, _; "`gatehouse quarantine list` tells who waits, `gatehouse quarantine approve` lets a domain out";
     QuarantineRate = "quarantine-rate", "the domain is in quarantine and has sent more of this than passes there";
-        _, PolicyViolation, PolicyViolation; [OfSender, Later, OfRule]; "quarantine: { messages, subscriptions, other } of the rule", _; "look at what it sends: `gatehouse quarantine approve` lets the domain out, `gatehouse quarantine refuse` shuts it out";
+        _, PolicyViolation, PolicyViolation; [OfSender, Later, OfRule, OfQuarantine]; "quarantine: { messages, subscriptions, other } of the rule", _; "look at what it sends: `gatehouse quarantine approve` lets the domain out, `gatehouse quarantine refuse` shuts it out";
     NotApproved = "not-approved", "an operator refused this domain, which was in quarantine";
-        PolicyViolation, PolicyViolation, Forbidden; [EndsPair]; _, _; "`gatehouse quarantine hold` takes that back, `gatehouse quarantine approve` lets the domain out";
+        PolicyViolation, PolicyViolation, Forbidden; [EndsPair, Decided]; _, _; "`gatehouse quarantine hold` takes that back, `gatehouse quarantine approve` lets the domain out";
     Banned = "banned", "an operator banned this address or domain";
-        PolicyViolation, PolicyViolation, Forbidden; [EndsPair]; _, _; "`gatehouse bans` lists the bans, `gatehouse unban` lifts one";
+        PolicyViolation, PolicyViolation, Forbidden; [EndsPair, Decided]; _, _; "`gatehouse bans` lists the bans, `gatehouse unban` lifts one";
 
     // -- arrival
     TooManyConnections = "too-many-connections", "too many connections from this network";
@@ -268,15 +268,15 @@ reasons! {
 
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream";
-        HostUnknown, ItemNotFound, ItemNotFound; [OfNames]; _, _; "add the domain to `domains:` if it should be served here";
+        HostUnknown, ItemNotFound, ItemNotFound; [OfNames, NotServed]; _, _; "add the domain to `domains:` if it should be served here";
     NotConfigured = "not-configured", "a domain of a backend that is not in the configuration of the gateway";
-        _, ItemNotFound, ItemNotFound; [Misnamed]; _, _; "add the domain under `domains:`, with a certificate and the same backend";
+        _, ItemNotFound, ItemNotFound; [Misnamed, MissingLine]; _, _; "add the domain under `domains:`, with a certificate and the same backend";
     OtherBackend = "other-backend", "a domain that belongs to another backend";
         _, ItemNotFound, ItemNotFound; [Misnamed]; _, _; "look at that server: it speaks for a domain of another one";
     SameBackend = "same-backend", "a domain that the sending server should host itself";
         _, ItemNotFound, ItemNotFound; []; _, _; "host the domain there, or have it looked up there";
     HostGone = "host-gone", "the domain was served here once, and is no more";
-        HostGone, ItemNotFound, RemoteServerTimeout; [OfNames, EndsPair]; _, _; "add the domain to `domains:` again if it should be served here; `retired-domains:` names those that should not";
+        HostGone, ItemNotFound, RemoteServerTimeout; [OfNames, EndsPair, NotServed]; _, _; "add the domain to `domains:` again if it should be served here; `retired-domains:` names those that should not";
     ImproperAddressing = "improper-addressing", "an address is missing or malformed";
         ImproperAddressing, JidMalformed, JidMalformed; [OfNames]; _, _; PROTOCOL;
     NoDomain = "no-domain", "the name in an address is no domain name";
@@ -314,7 +314,7 @@ reasons! {
     ClientCertificateMissing = "client-certificate-missing", "clients of this domain must show a certificate, and none was shown";
         NotAuthorized, NotAuthorized, RemoteServerTimeout; []; _, _; "that user must install a certificate in his program; or the domain asks for less (`clients: { certificate: request }`)";
     ClientCertificateUntrusted = "client-certificate-untrusted", "the client's certificate is not trusted, or names no single account of this domain";
-        NotAuthorized, NotAuthorized, RemoteServerTimeout; []; _, _; "that user needs a certificate from an authority in `clients: { roots }`, with the address of his account";
+        NotAuthorized, NotAuthorized, RemoteServerTimeout; [Unworthy]; _, _; "that user needs a certificate from an authority in `clients: { roots }`, with the address of his account";
     ClientCertificateOther = "client-certificate-other", "the client's certificate is for another account than the one that logged in";
         NotAuthorized, NotAuthorized, RemoteServerTimeout; []; _, _; "somebody uses a certificate that is not for this account";
     SaslRefused = "sasl-refused", "the SASL exchange was refused";
@@ -391,7 +391,7 @@ reasons! {
     RemoteNotFound = "remote-not-found", "the domain has no XMPP service in the DNS";
         RemoteConnectionFailed, RemoteServerNotFound, RemoteServerNotFound; [Leave, Final]; _, _; "look at the DNS of that domain (SRV _xmpp-server._tcp): `gatehouse probe`";
     RemoteUnreachable = "remote-unreachable", "no address of the remote server accepts a connection";
-        RemoteConnectionFailed, RemoteServerTimeout, RemoteServerTimeout; [Down, Unreached]; _, _; "look whether a firewall lets you out to that address: `gatehouse probe`";
+        RemoteConnectionFailed, RemoteServerTimeout, RemoteServerTimeout; [Down, Unreached, Unasked]; _, _; "look whether a firewall lets you out to that address: `gatehouse probe`";
     ProxyLogin = "proxy-login", "the proxy on the way to the remote server refuses our login, or asks for one";
         RemoteConnectionFailed, RemoteConnectionFailed, RemoteServerTimeout; [Unreached]; _, _; "write the proxy's user and password into `via:` of the rule or route: that server was not called";
     VerifyUnreachable = "verify-unreachable", "the authoritative server of the claimed domain accepts no connection";

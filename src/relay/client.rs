@@ -304,13 +304,10 @@ impl Step<'_, '_> {
     fn certify_again(&mut self, otherwise: Reason) {
         let Some(hosted) = self.hosted().filter(|_| self.client.near.is_open()) else { return };
         let own = self.client.own().cloned();
-        let again = self.client.certified.admit_again(&hosted, own, self.turn.relays);
-        match again {
-            Ok(()) => {}
-            Err(Why { reason: Reason::ClientCertificateUntrusted, detail }) => {
-                self.uncertified(Why { reason: otherwise, detail });
-            }
-            Err(why) => self.uncertified(why),
+        if let Err(Why { reason, detail }) = self.client.certified.admit_again(&hosted, own, self.turn.relays)
+        {
+            let reason = if reason.is(Class::Unworthy) { otherwise } else { reason };
+            self.uncertified(Why { reason, detail });
         }
     }
 

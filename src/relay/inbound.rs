@@ -33,7 +33,7 @@ use super::{Arrival, Effect, FarId, Input, RelayParams, Side};
 use crate::filter::{Admitted, Guard, PairRoute};
 use crate::jid::Domain;
 use crate::policy::{Policy, RuleName};
-use crate::reason::{Direction, Facing, Reason};
+use crate::reason::{Class, Direction, Facing, Reason};
 use crate::stream::evidence::Evidence;
 use crate::stream::receiving::{self, Claim, Vouch};
 use crate::stream::{Method, Pair, Secured};
@@ -304,7 +304,7 @@ impl Inbound {
             // ends a stream on which nothing has come for a while has no fault, in whatever way it does so.
             let quiet = self.near.heard + turn.relays.timeouts.report <= turn.now;
             let in_order = lost.leave == super::far::Leave::Idle
-                || [Reason::Finished, Reason::Idle].contains(&lost.reason)
+                || lost.reason.is(Class::InOrder)
                 || (quiet && lost.reason == Reason::ConnectionLost);
             self.near_close(if in_order { Reason::Finished } else { Reason::BackendDown }, turn);
         }

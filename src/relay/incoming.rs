@@ -17,7 +17,7 @@ use super::{AddressText, Effect, FarId, HeldStanza, HostedDomain, Passing, Relay
 use crate::filter::{self, Admitted, Context, Decision, Guard, PairRoute};
 use crate::jid::Domain;
 use crate::policy::{Beside, Counted, Permit, Place, RuleName};
-use crate::reason::{Direction, Flow, Reason};
+use crate::reason::{Class, Direction, Flow, Reason};
 use crate::xml::{Edits, Frame, Head, Kind, RefusedStanza, rewrite};
 
 /// What stands on the stream that a stanza came on.
@@ -113,7 +113,7 @@ impl Incoming<'_> {
 
     /// What the rule has to say to somebody in quarantine whose stanza does not pass for this reason.
     fn words_of_quarantine(&self, head: &Head, reason: Reason, relays: &RelayParams) -> Option<Arc<str>> {
-        if ![Reason::Quarantined, Reason::QuarantineRate].contains(&reason) {
+        if !reason.is(Class::OfQuarantine) {
             return None;
         }
         self.admitted(head, relays)?.permit().quarantine()?.text.clone()

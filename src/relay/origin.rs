@@ -92,19 +92,20 @@ impl Origin<'_> {
             let stanza = answer.write(head.kind(), reason, reason.stanza_condition())?;
             return Some(Effect::Carry(pair.reversed(), stanza.into()));
         }
-        let words = match (relays.explain, reason) {
-            (false, _) => NEUTRAL.to_owned(),
-            (true, reason) if reason.is(Class::Misnamed) && reason != Reason::OtherBackend => {
-                let name = &pair.sender;
-                format!(
-                    "{name}: {}: the operator of the gateway is missing `- name: {name}` under `domains:` ({})",
-                    reason.words(),
-                    reason.label()
-                )
-            }
+        let words = if !relays.explain {
+            NEUTRAL.to_owned()
+        } else if reason.is(Class::MissingLine) {
+            let name = &pair.sender;
+            format!(
+                "{name}: {}: the operator of the gateway is missing `- name: {name}` under `domains:` ({})",
+                reason.words(),
+                reason.label()
+            )
+        } else if reason.is(Class::Misnamed) {
             // No line is missing: it is the name that is wrong there.
-            (true, Reason::OtherBackend) => format!("{}: {}", pair.sender, why.for_users()),
-            (true, _) => format!("{}: {}", pair.target, why.for_users()),
+            format!("{}: {}", pair.sender, why.for_users())
+        } else {
+            format!("{}: {}", pair.target, why.for_users())
         };
         let answer = filter::ErrorReply { text: Some(&words), ..answer };
         let stanza = answer.write(head.kind(), reason, reason.backend_condition())?;

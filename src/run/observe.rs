@@ -199,8 +199,11 @@ impl Observe {
             Event::Shadowed { pair, verdict } => self.beside(flow, pair, verdict),
             Event::Otherwise { .. } => self.otherwise(flow, event),
             // A rule that admits pairs is used by them; one that asks lists of a sender admits none.
-            Event::Ruled { rule, reason: Reason::OnLists, .. } => self.used.refused(rule),
-            Event::Ruled { .. } => {}
+            Event::Ruled { rule, reason, .. } => {
+                if reason.is(Class::OfLists) {
+                    self.used.refused(rule);
+                }
+            }
             Event::Authenticated { pair, method, outcome, reason } => {
                 m.authenticated(flow, hosted(flow, pair), *method, *outcome);
                 tracing::debug!(flow = %flow, pair = %Shown(pair), relay = %meta.id, method = method.label(),

@@ -19,24 +19,22 @@ impl ElementRefusal {
         let rule = violation.rule;
         // The same rules have forms that are not well-formed at all.
         let legal = |as_what| violation.reason() == as_what;
+        let inside = limits.inside;
         let (reason, most) = match rule {
-            Rule::ElementSize => {
-                (one_of(limits, Reason::OverStanza, Reason::OverInsideStanza), limits.element)
-            }
-            Rule::Depth => (one_of(limits, Reason::OverDepth, Reason::OverInsideDepth), limits.depth),
-            Rule::Nodes => (one_of(limits, Reason::OverNodes, Reason::OverInsideNodes), limits.nodes),
-            Rule::Attributes => {
-                (one_of(limits, Reason::OverAttrs, Reason::OverInsideAttrs), limits.attributes)
-            }
-            Rule::Declarations => {
-                (one_of(limits, Reason::OverNsdecl, Reason::OverInsideNsdecl), limits.declarations)
-            }
-            Rule::Bindings => {
-                (one_of(limits, Reason::OverBindings, Reason::OverInsideBindings), limits.bindings)
-            }
-            Rule::ValueLength => {
-                (one_of(limits, Reason::OverAttrValue, Reason::OverInsideAttrValue), limits.value)
-            }
+            Rule::ElementSize if inside => (Reason::OverInsideStanza, limits.element),
+            Rule::ElementSize => (Reason::OverStanza, limits.element),
+            Rule::Depth if inside => (Reason::OverInsideDepth, limits.depth),
+            Rule::Depth => (Reason::OverDepth, limits.depth),
+            Rule::Nodes if inside => (Reason::OverInsideNodes, limits.nodes),
+            Rule::Nodes => (Reason::OverNodes, limits.nodes),
+            Rule::Attributes if inside => (Reason::OverInsideAttrs, limits.attributes),
+            Rule::Attributes => (Reason::OverAttrs, limits.attributes),
+            Rule::Declarations if inside => (Reason::OverInsideNsdecl, limits.declarations),
+            Rule::Declarations => (Reason::OverNsdecl, limits.declarations),
+            Rule::Bindings if inside => (Reason::OverInsideBindings, limits.bindings),
+            Rule::Bindings => (Reason::OverBindings, limits.bindings),
+            Rule::ValueLength if inside => (Reason::OverInsideAttrValue, limits.value),
+            Rule::ValueLength => (Reason::OverAttrValue, limits.value),
             Rule::NameLength => (Reason::OverName, limits.name),
             Rule::NamespaceLength => (Reason::OverNamespaceName, limits.namespace_name),
             Rule::Grown => (Reason::OverGrown, limits.grown),
@@ -70,10 +68,6 @@ impl ElementRefusal {
     pub fn measure(&self) -> Option<(usize, usize)> {
         (self.most > 0).then_some((self.most, self.found))
     }
-}
-
-fn one_of(limits: &Limits, world: Reason, inside: Reason) -> Reason {
-    if limits.inside { inside } else { world }
 }
 
 /// What is kept of the start tag of a refused element, whatever the order of its attributes.

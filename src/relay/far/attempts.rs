@@ -71,7 +71,8 @@ impl Far {
         }
         if self.is_closing() {
             turn.push(Effect::Cut(self.side()));
-            return Some(FarOutcome::Closed(Reason::Finished, Reason::Finished));
+            let done = Reason::Finished;
+            return Some(FarOutcome::Closed(done, done));
         }
         let due = self.due();
         match self.life.take() {

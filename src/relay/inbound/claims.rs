@@ -98,9 +98,7 @@ impl Inbound {
                 pending.proof = Some(proof);
                 self.connect(id, turn);
             }
-            // DB-28: trouble in asking is told as what it is.
-            Err(Reason::RemoteUnreachable) => self.refuse(id, Reason::VerifyUnreachable, turn),
-            Err(reason) => self.refuse(id, reason, turn),
+            Err(reason) => self.refuse(id, reason.of_asking(), turn),
         }
     }
 

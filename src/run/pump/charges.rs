@@ -11,7 +11,7 @@ use super::super::Caller;
 use super::super::quarantine::QuarantineList;
 use super::far::Sending;
 use super::fars::Fars;
-use crate::limit::{Allowance, Rated, Rates, Senders, Tally, Valve};
+use crate::limit::{Allowance, Rated, Rates, Senders, Tally, TooMuch, Valve};
 use crate::metrics::{Limit, Metrics};
 use crate::policy::Permit;
 use crate::reason::{Flow, Reason};
@@ -98,23 +98,22 @@ impl Charges {
         now: Instant,
     ) -> Result<(), Reason> {
         let Some(sender) = &stanza.sender else { return Ok(()) };
-        let limit = match senders.ask(sender, &stanza.octets, &mut self.tally, now) {
-            Ok(slow) => {
-                if !slow.is_zero() {
-                    self.slowed = Some(self.slowed.unwrap_or(now).max(now) + slow);
-                }
-                // Who is in quarantine may send less than that.
-                return match &sender.held {
-                    None => Ok(()),
-                    Some(held) => quarantine.ask(&sender.domain, held),
-                };
-            }
-            Err(reason @ Reason::TooManyRecipients) => (Limit::Recipients, reason),
-            Err(reason @ Reason::TooManySubscriptions) => (Limit::Subscriptions, reason),
-            Err(reason) => (Limit::Senders, reason),
-        };
-        metrics.limited(limit.0);
-        Err(limit.1)
+        let slow = senders.ask(sender, &stanza.octets, &mut self.tally, now).map_err(|what| {
+            metrics.limited(match what {
+                TooMuch::Recipients => Limit::Recipients,
+                TooMuch::Stanzas => Limit::Senders,
+                TooMuch::Subscriptions => Limit::Subscriptions,
+            });
+            what.reason()
+        })?;
+        if !slow.is_zero() {
+            self.slowed = Some(self.slowed.unwrap_or(now).max(now) + slow);
+        }
+        // Who is in quarantine may send less than that.
+        match &sender.held {
+            None => Ok(()),
+            Some(held) => quarantine.ask(&sender.domain, held),
+        }
     }
 
     /// LIM-03: a stanza of this pair goes to a courier. Without a leg of its own the pair is slowed here, where it is read.

@@ -109,7 +109,7 @@ pub(super) fn hosted_or_default(
     offer: &ServerOffer,
 ) -> Option<Domain> {
     // STR-06: never an echo of the unknown name.
-    let unknown = [Some(Reason::HostGone), Some(Reason::HostUnknown)].contains(&offer.refused);
+    let unknown = offer.refused.is_some_and(|reason| reason.is(Class::NotServed));
     to.clone().filter(|_| !unknown).or_else(|| params.default_domain.clone())
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Seen;
 use crate::jid::Domain;
 use crate::policy::{Federate, Federation, Identity, Policy, Question, ShownKey, Tls, Trail, TrailStep};
-use crate::reason::{Direction, Outcome, Reason};
+use crate::reason::{Class, Direction, Outcome};
 use crate::run::observe::capped;
 
 /// What passed one way between our domain and another.
@@ -242,8 +242,7 @@ fn standing(
     for (direction, _) in traffic.used() {
         let question = Question::Federate(Federate::of(hosted, remote, direction));
         let verdict = policy.judge(&question, &mut ());
-        let decided =
-            verdict.place.is_some() || [Reason::Banned, Reason::NotApproved].contains(&verdict.reason);
+        let decided = verdict.place.is_some() || verdict.reason.is(Class::Decided);
         let by =
             verdict.place.map_or_else(String::new, |place| format!(" (rule {} at {place})", verdict.rule));
         match verdict.outcome {
