@@ -208,10 +208,16 @@ pub enum Effect {
     Upgrade(Side),
     /// A new stream on the same connection: restart the framer of this leg.
     Restart(Side),
-    /// The leg is proven. The shell makes of it what a proof is worth there: its framer has the limits of proven streams and its outbox
-    /// the rates of them; a near leg holds its place no more among the unproven, and a client takes one among the clients of its address, or
-    /// is closed where there is none; and where a far leg was called, with the channel to it, is kept until its pair ends.
-    Proven(Side),
+    /// The leg is proven: its framer has the limits of proven streams from now on, and its outbox the rates of them.
+    Widen(Side),
+    /// The near leg holds its place no more among the unproven.
+    LeaveUnproven,
+    /// The near leg takes a place among the clients of its address. Where there is none, [`Input::Close`] follows.
+    EnterClients,
+    /// Where this far leg was called, and the channel to it, is kept until its pair ends: it tells then how the server was proven.
+    Remember(FarId),
+    /// The server behind that has this domain has found its way to the inside listener (BE-01).
+    Found(Domain),
     /// Open this far leg.
     Connect(FarId, Destination),
     /// Close what this far leg has, and try again.
@@ -236,9 +242,9 @@ pub enum Effect {
     /// Have this stanza carried over a stream for this pair (a bounce, or what a broken leg left unsent).
     Carry(Pair, Passing),
     /// The backend of the near leg speaks for this pair from now on: its stanzas go to the courier of that pair.
-    Lane(LaneId, Pair),
+    OpenLane(LaneId, Pair),
     /// Nothing more comes for this pair under this name.
-    Unlane(LaneId),
+    CloseLane(LaneId),
     /// One whole stanza in canonical form, from the backend of the near leg to the courier of that pair. What finds no room
     /// comes back with [`Input::Overflow`].
     Hand(LaneId, Bytes),

@@ -487,9 +487,10 @@ impl Far {
             turn.dialback(Role::Initiating, facing, DialbackOutcome::Valid, after);
         }
         reachability::met(self, turn);
-        turn.push(Effect::Proven(self.side()));
+        turn.push(Effect::Widen(self.side()));
         let Errand::Speak(pair) = &self.terms.errand else { return };
         if facing == Facing::Public {
+            turn.push(Effect::Remember(self.id));
             let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
             turn.note(Event::Authenticated { pair: pair.clone(), method, outcome, reason });
         } else if turn.relays.hosts(&pair.target) {

@@ -283,7 +283,7 @@ impl Near {
         let outcome = self.step(receiving::Input::Header(header, offer), turn);
         // Whoever calls there calls from a backend's network (ACC-02): what it may bring is not an unproven peer's.
         if self.facing() == Facing::Backend && self.is_live() {
-            turn.push(Effect::Proven(Side::Near));
+            turn.push(Effect::Widen(Side::Near));
         }
         outcome
     }

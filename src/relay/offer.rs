@@ -119,6 +119,9 @@ impl Near {
         let ring = turn.relays.keys.facing(facing);
         let others = ring.is_shared() && ring.knows(check, turn.now);
         turn.push(Effect::Vouch(check.clone(), others));
+        if facing == Facing::Backend {
+            turn.push(Effect::Found(check.pair.target.clone()));
+        }
         Ok(())
     }
 }

@@ -259,7 +259,8 @@ impl Outbound {
         let id = LaneId(self.issue());
         let at = self.lanes.put(Lane { id, pair: pair.clone(), standing, keyed });
         if let Some(lane) = self.lanes.at(at) {
-            turn.push(Effect::Lane(lane.id, pair));
+            turn.push(Effect::Found(pair.sender.clone()));
+            turn.push(Effect::OpenLane(lane.id, pair));
         }
         at
     }

@@ -79,7 +79,11 @@ impl Pump {
             Effect::Upgrade(side) => self.upgrade(side),
             Effect::Inquire(pair, sought) => self.inquire(pair, sought),
             Effect::Restart(side) => self.legs.on(side, Leg::restart),
-            Effect::Proven(side) => self.proven(side),
+            Effect::Widen(side) => self.widen(side),
+            Effect::LeaveUnproven => self.places.prove(now()),
+            Effect::EnterClients => self.enter_clients(),
+            Effect::Remember(id) => self.surroundings().remember(id),
+            Effect::Found(hosted) => self.found_by(&hosted),
             Effect::Connect(id, destination) => self.connect(id, destination),
             Effect::Retry(id, candidate) => {
                 let content = plan::content(self.meta.flow);
@@ -98,11 +102,8 @@ impl Pump {
             Effect::KeyRejected(id, remote) => self.doubted(id, &remote),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
             Effect::Carry(pair, stanza) => self.charge_and_carry(pair, stanza),
-            Effect::Lane(id, pair) => {
-                self.found_by(&pair.sender);
-                self.courier_lanes.lane(id, pair);
-            }
-            Effect::Unlane(id) => self.courier_lanes.unlane(id),
+            Effect::OpenLane(id, pair) => self.courier_lanes.open(id, pair),
+            Effect::CloseLane(id) => self.courier_lanes.close(id),
             Effect::Hand(id, stanza) => self.hand(id, stanza),
             Effect::Report { pair, via, stanza } => {
                 // A pair's own stream that has brought it back does not get it again.
@@ -152,9 +153,6 @@ impl Pump {
     fn vouch(&mut self, check: KeyCheck, others: bool) {
         let facing = self.legs.facing(self.meta.flow, Side::Near);
         let vouched = self.vouches(facing, &check, others);
-        if facing == Facing::Backend {
-            self.found_by(&check.pair.target);
-        }
         if vouched {
             self.places.is_honest();
         }
@@ -268,22 +266,17 @@ impl Pump {
         }
     }
 
-    /// [`Effect::Proven`]: from here on this side is who it says it is.
-    fn proven(&mut self, side: Side) {
-        match side {
-            Side::Near => self.leaves_the_unproven(),
-            Side::Far(id) => self.surroundings().remember(id),
-        }
+    /// From here on this side is who it says it is, and may bring more.
+    fn widen(&mut self, side: Side) {
         let tools = &self.tools;
         let number = self.life.id().number();
         let rates = || tools.bounds.rates.stream(now());
         self.legs.widen(self.meta.flow, side, &tools.relays.limits, number, rates);
     }
 
-    /// Its near leg has no place among the unproven any more; a client's takes one among those that are proven, and ends without one.
-    fn leaves_the_unproven(&mut self) {
-        self.places.prove(now());
-        let Some(peer) = self.meta.peer.filter(|_| self.meta.flow == Flow::C2s) else { return };
+    /// The client takes a place among those of its address, and ends without one.
+    fn enter_clients(&mut self) {
+        let Some(peer) = self.meta.peer else { return };
         if let Err(reason) = self.places.client(&self.tools.bounds.proven, peer.ip()) {
             self.tools.observe.turned_away(self.meta.peer, reason);
             self.step(Side::Near, Input::Close(reason));

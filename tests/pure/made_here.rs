@@ -259,7 +259,7 @@ fn a_name_that_is_none_reaches_nobody_but_the_server_that_wrote_it() {
                         | Effect::Verify(..)
                         | Effect::Carry(..)
                         | Effect::Hand(..)
-                        | Effect::Lane(..)
+                        | Effect::OpenLane(..)
                 );
                 assert!(!goes, "{name}: {effect:?}");
             }

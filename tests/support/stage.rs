@@ -155,7 +155,7 @@ impl Stage {
                 self.framers.remove(&Side::Far(*id));
             }
             // As the pump does for clients.
-            if matches!(effect, Effect::Proven(Side::Near)) && self.content == Content::Client {
+            if matches!(effect, Effect::Widen(Side::Near)) && self.content == Content::Client {
                 self.framer(Side::Near).pass_over_text();
             }
         }

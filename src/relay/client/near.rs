@@ -157,8 +157,10 @@ impl Step<'_, '_> {
 
     fn bound(&mut self) {
         self.client.bound = true;
-        self.turn.push(Effect::Proven(Side::Near));
-        self.turn.push(Effect::Proven(Side::Far(FAR)));
+        self.turn.push(Effect::LeaveUnproven);
+        self.turn.push(Effect::EnterClients);
+        self.turn.push(Effect::Widen(Side::Near));
+        self.turn.push(Effect::Widen(Side::Far(FAR)));
         if let Some(account) = self.client.own().and_then(Own::account) {
             self.turn.push(Effect::Speaks(FAR, account));
         }

@@ -158,7 +158,8 @@ impl Inbound {
         let (rule, beside, after) = (permit.rule().clone(), permit.beside().cloned(), turn.since(since));
         turn.note(Event::Admitted { pair, method, server: None, rule, reason: judged, beside, after });
         turn.push(Effect::Admitted(Some(far), permit));
-        turn.push(Effect::Proven(Side::Near));
+        turn.push(Effect::LeaveUnproven);
+        turn.push(Effect::Widen(Side::Near));
         self.near.heard = turn.now;
         self.answer(&pending, Ruling::Accepted, turn);
     }

@@ -88,7 +88,7 @@ impl Lanes {
     pub(super) fn thin(&mut self, turn: &mut Turn<'_>) {
         let Self { all, mut proven, .. } = std::mem::take(self);
         for lane in all {
-            turn.push(Effect::Unlane(lane.id));
+            turn.push(Effect::CloseLane(lane.id));
             if lane.keyed {
                 proven.insert(lane.pair);
             }

@@ -25,15 +25,15 @@ pub(in crate::run) struct CourierLanes {
     /// Bounces for which there was no room.
     pub(in crate::run) bounces: Bounces,
     /// The pairs of a backend, and where their stanzas go.
-    lanes: HashMap<LaneId, Lane>,
+    lanes: HashMap<LaneId, LaneEnd>,
     /// A stanza waits for room with the only courier that the stream has.
     stalled: Option<Box<Stalled>>,
     /// What a courier carries.
     cargo: Option<Arc<Cargo>>,
 }
 
-/// A pair of a backend.
-struct Lane {
+/// Where a lane leads: its pair, and the courier of that.
+struct LaneEnd {
     pair: Pair,
     /// Where its stanzas went last.
     cargo: Option<Arc<Cargo>>,
@@ -65,13 +65,13 @@ impl CourierLanes {
         self.cargo.as_ref()
     }
 
-    /// A pair of a backend begins.
-    pub(in crate::run) fn lane(&mut self, id: LaneId, pair: Pair) {
-        self.lanes.entry(id).or_insert(Lane { pair, cargo: None });
+    /// A lane begins.
+    pub(in crate::run) fn open(&mut self, id: LaneId, pair: Pair) {
+        self.lanes.entry(id).or_insert(LaneEnd { pair, cargo: None });
     }
 
     /// It ends.
-    pub(in crate::run) fn unlane(&mut self, id: LaneId) {
+    pub(in crate::run) fn close(&mut self, id: LaneId) {
         self.lanes.remove(&id);
     }
 

@@ -87,8 +87,8 @@ fn a_client_logs_in_by_starttls_and_scram() {
     stage.hears(FAR, &bind_result("b1", ME));
     assert_eq!(stage.said(NEAR), bind_result("b1", ME));
     assert!(stage.relay.is_bound());
-    assert!(stage.has(|e| matches!(e, Effect::Proven(Side::Near))));
-    assert!(stage.has(|e| matches!(e, Effect::Proven(FAR))));
+    assert!(stage.has(|e| matches!(e, Effect::Widen(Side::Near))));
+    assert!(stage.has(|e| matches!(e, Effect::Widen(FAR))));
 
     stage.hears(NEAR, &format!("<message from='{ME}' to='bob@hall.example'><body>hi</body></message>"));
     let passed = stage.passed();

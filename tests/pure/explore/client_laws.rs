@@ -177,7 +177,10 @@ pub fn proof_before_pass(edge: &Crossing<'_>) -> Result<(), String> {
     for effect in edge.effects {
         let wrong = match effect {
             Effect::Pass(..) | Effect::Deliver(_) => !edge.before.is_bound(),
-            Effect::Proven(_) | Effect::Note(Event::Bound { .. }) => !edge.after.is_bound(),
+            Effect::LeaveUnproven
+            | Effect::EnterClients
+            | Effect::Widen(_)
+            | Effect::Note(Event::Bound { .. }) => !edge.after.is_bound(),
             _ => false,
         };
         if wrong {

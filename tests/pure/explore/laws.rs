@@ -424,7 +424,8 @@ pub fn relay_only_asked_answers(edge: &Crossing<'_>) -> Breach {
                 | Effect::Admitted(..)
                 | Effect::Verify(..)
                 | Effect::Answer(..)
-                | Effect::Proven(_)
+                | Effect::LeaveUnproven
+                | Effect::Widen(_)
         )
     });
     if changed || edge.before.guard().pairs().len() < edge.after.guard().pairs().len() {

@@ -338,7 +338,7 @@ fn named(effects: &[Effect]) -> u32 {
     let names = effects.iter().map(|effect| match effect {
         Effect::Connect(FarId(name), _)
         | Effect::Verify(ClaimId(name), _)
-        | Effect::Lane(LaneId(name), _) => *name,
+        | Effect::OpenLane(LaneId(name), _) => *name,
         _ => 0,
     });
     names.max().unwrap_or_default()

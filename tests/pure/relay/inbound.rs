@@ -253,7 +253,10 @@ fn unasked_answers_change_nothing() {
         stage.hears(NEAR, "<db:result from='friend.example' to='hall.example' type='valid'/>");
         assert_eq!(stage.said(NEAR), "");
     }
-    assert!(!stage.has(|e| matches!(e, Effect::Connect(..) | Effect::Verify(..) | Effect::Proven(_))));
+    assert!(!stage.has(|e| matches!(
+        e,
+        Effect::Connect(..) | Effect::Verify(..) | Effect::LeaveUnproven | Effect::Widen(_)
+    )));
     stage.hears(NEAR, "<db:verify from='friend.example' to='hall.example' id='1' type='valid'/>");
     assert!(stage.said(NEAR).contains("<policy-violation "));
 }

@@ -124,7 +124,12 @@ impl Past {
             }
             Effect::Deliver(octets) => self.passes(Side::Near, octets)?,
             Effect::Pass(_, Passing { octets, .. }) => self.passes(FAR, octets)?,
-            Effect::Proven(_) | Effect::Note(Event::Bound { .. }) if !self.named => {
+            Effect::LeaveUnproven
+            | Effect::EnterClients
+            | Effect::Widen(_)
+            | Effect::Note(Event::Bound { .. })
+                if !self.named =>
+            {
                 return Err("nobody has said who it is".into());
             }
             Effect::Connect(..) => {
