@@ -251,7 +251,7 @@ async fn upper_case_changes_no_verdict() {
     let mut stream = as_domain(unproven.call(HALL).unwrap(), Some("STRANGER.Example")).open().await.unwrap();
     assert!(!stream.offers_external());
     assert_eq!(
-        stream.dialback("UnprovenPlace.EXAMPLE", "HALL.example").await.unwrap(),
+        stream.dialback("Stranger.EXAMPLE", "HALL.example").await.unwrap(),
         error("policy-violation")
     );
     costs.nothing_but(&world, "not-listed").await;
