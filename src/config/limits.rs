@@ -41,6 +41,7 @@ macro_rules! table {
 
         impl $settings {
             /// Each key with its default and its range, as the file would have them.
+            #[cfg(test)]
             pub const KEYS: &'static [(&'static str, &'static str, &'static str, &'static str)] =
                 &[ $( ($key, $default, $least, $most), )* ];
 

@@ -62,6 +62,7 @@ impl Frame {
     }
 
     /// Whether the octets are the received ones.
+    #[cfg(any(test, feature = "seen"))]
     pub fn passed_as_received(&self) -> bool {
         self.received == Received::Canonical
     }

@@ -147,6 +147,7 @@ impl Framer {
     }
 
     /// The same framer, but every element goes through both readers, also where one is enough: for comparing the two ways.
+    #[cfg(any(test, feature = "seen"))]
     #[must_use]
     pub fn without_the_short_way(mut self) -> Self {
         self.short = false;

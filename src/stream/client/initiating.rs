@@ -118,11 +118,13 @@ pub struct LoggingIn {
 
 impl LoggingIn {
     /// Whether an exchange goes on.
+    #[cfg(any(test, feature = "seen"))]
     pub fn is_tried(&self) -> bool {
         self.exchange.is_some()
     }
 
     /// Whether an answer about an account is due.
+    #[cfg(any(test, feature = "seen"))]
     pub fn is_registering(&self) -> bool {
         self.registering.is_some()
     }
