@@ -68,7 +68,7 @@ fn what_is_wrong_in_an_included_file_is_told_there() {
     );
     let dir = files(&[("gatehouse.yaml", &main), ("a.yaml", &again)]);
     let (_, told) = read(&dir);
-    let has = |reader: &str| assert!(told.iter().any(|told| told.contains(reader)), "{reader}: {told:#?}");
+    let has = |words: &str| assert!(told.iter().any(|told| told.contains(words)), "{words}: {told:#?}");
     has("a.yaml:1:");
     has("an included file has `listen`, `domains` and `certificate` alone");
     has("a.yaml:3:5: error: one.example is served already, see gatehouse.yaml:4:5");

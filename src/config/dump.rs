@@ -358,6 +358,6 @@ fn target_shown(target: &WrittenTarget) -> String {
 }
 
 fn shown<T: Display>(list: &[T]) -> String {
-    let reader: Vec<String> = list.iter().map(ToString::to_string).collect();
-    format!("[{}]", reader.join(", "))
+    let words: Vec<String> = list.iter().map(ToString::to_string).collect();
+    format!("[{}]", words.join(", "))
 }

@@ -165,7 +165,7 @@ fn each_crate_is_used_where_it_lives() {
             }
         }
     }
-    assert!(wrong.is_empty(), "crates away from relays:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "crates away from home:\n{}", wrong.join("\n"));
 }
 
 #[test]

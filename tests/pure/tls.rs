@@ -48,19 +48,19 @@ fn params(authority: &Authority, mode: Mode) -> server::Params {
 }
 
 /// A client of no good manners: trusts everything, sends the server name and protocols it is told to.
-struct UnprovenPlace {
+struct Hello {
     sni: Option<&'static str>,
     alpn: &'static [&'static [u8]],
     versions: &'static [&'static SupportedProtocolVersion],
 }
 
-impl Default for UnprovenPlace {
-    fn default() -> UnprovenPlace {
-        UnprovenPlace { sni: None, alpn: &[], versions: rustls::ALL_VERSIONS }
+impl Default for Hello {
+    fn default() -> Hello {
+        Hello { sni: None, alpn: &[], versions: rustls::ALL_VERSIONS }
     }
 }
 
-impl UnprovenPlace {
+impl Hello {
     fn config(&self) -> ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -134,7 +134,7 @@ async fn the_certificate_follows_the_server_name_then_the_stream_then_the_defaul
         (&direct, Some("x.a.example"), None, None),
     ];
     for (acceptor, sni, to, expected) in table {
-        let (server, client) = UnprovenPlace { sni, ..UnprovenPlace::default() }.meets(acceptor, to).await;
+        let (server, client) = Hello { sni, ..Hello::default() }.meets(acceptor, to).await;
         match expected {
             Some(name) => {
                 assert!(speaks_for(&shown(&client), &domain(name)), "{sni:?} {to:?}");
@@ -162,7 +162,7 @@ async fn protocols_must_overlap_where_both_name_some() {
     let direct = Acceptor::new(params(&authority, Mode::Direct)).unwrap();
     let starttls = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
     let run = async |acceptor: &Acceptor, alpn| {
-        UnprovenPlace { sni: Some("a.example"), alpn, ..UnprovenPlace::default() }.meets(acceptor, None).await
+        Hello { sni: Some("a.example"), alpn, ..Hello::default() }.meets(acceptor, None).await
     };
     let (server, _) = run(&direct, &[b"xmpp-client", b"xmpp-server"]).await;
     assert_eq!(server.unwrap().1.alpn.as_deref(), Some(b"xmpp-server".as_slice()));
@@ -209,14 +209,13 @@ async fn on_a_mixed_port_only_servers_are_asked_for_a_certificate() {
 async fn both_versions_are_spoken_with_sound_suites() {
     let authority = Authority::new("root");
     let acceptor = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
-    let (server, client) =
-        UnprovenPlace { sni: Some("a.example"), ..UnprovenPlace::default() }.meets(&acceptor, None).await;
+    let (server, client) = Hello { sni: Some("a.example"), ..Hello::default() }.meets(&acceptor, None).await;
     let secured = server.unwrap().1;
     assert_eq!((secured.version, secured.certificate.clone()), (TlsVersion::V13, None));
     let client = client.unwrap();
     let group = client.get_ref().1.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, NamedGroup::X25519MLKEM768);
-    let old = UnprovenPlace { sni: Some("a.example"), versions: TLS12, ..UnprovenPlace::default() };
+    let old = Hello { sni: Some("a.example"), versions: TLS12, ..Hello::default() };
     let (server, _client) = old.meets(&acceptor, None).await;
     let secured = server.unwrap().1;
     assert_eq!(secured.version, TlsVersion::V12);
@@ -296,8 +295,7 @@ async fn somebody_elses_certificate_is_of_no_use() {
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&thief.private()).unwrap();
     let stolen = rustls::sign::CertifiedKey::new(victim.chain.clone(), key);
     for versions in [TLS12, TLS13] {
-        let mut config =
-            UnprovenPlace { sni: Some("a.example"), versions, ..UnprovenPlace::default() }.config();
+        let mut config = Hello { sni: Some("a.example"), versions, ..Hello::default() }.config();
         config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen.clone()));
         let (server, _) = meet(Arc::new(config), Some("a.example"), &acceptor, None).await;
         assert!(matches!(
@@ -313,8 +311,8 @@ async fn somebody_elses_certificate_is_of_no_use() {
 async fn a_renegotiation_ends_the_connection_without_a_word() {
     let authority = Authority::new("root");
     let acceptor = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
-    let unproven = UnprovenPlace { sni: Some("a.example"), versions: TLS12, ..UnprovenPlace::default() };
-    let (server, client) = unproven.meets(&acceptor, None).await;
+    let hello = Hello { sni: Some("a.example"), versions: TLS12, ..Hello::default() };
+    let (server, client) = hello.meets(&acceptor, None).await;
     let ((mut transport, _), mut client) = (server.unwrap(), client.unwrap());
     client.write_all(b"before").await.unwrap();
     let mut before = [0; 6];
@@ -342,11 +340,11 @@ async fn octets_come_and_go_whole_in_parts_of_all_sizes() {
     let octets: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(n) >> 7).to_le_bytes()[0]).collect();
     for versions in [TLS12, TLS13] {
         for (network, part, room) in [(1000, 7, 20_000), (1 << 20, 5000, 300), (1 << 20, 70_000, 70_000)] {
-            let unproven = UnprovenPlace { sni: Some("a.example"), versions, ..UnprovenPlace::default() };
+            let hello = Hello { sni: Some("a.example"), versions, ..Hello::default() };
             let (near, far) = tokio::io::duplex(network);
             let name = ServerName::try_from("a.example").unwrap();
             let client = async {
-                let config = Arc::new(unproven.config());
+                let config = Arc::new(hello.config());
                 let mut client = TlsConnector::from(config).connect(name, near).await.unwrap();
                 for (turn, part) in octets.chunks(part).enumerate() {
                     client.write_all(part).await.unwrap();
@@ -395,8 +393,7 @@ async fn a_resumed_session_is_judged_anew() {
     let leaf = authority.issue(&["friend.example"]);
     for versions in [TLS13, TLS12] {
         acceptor.replace(first.clone()).unwrap();
-        let mut config =
-            UnprovenPlace { sni: Some("a.example"), versions, ..UnprovenPlace::default() }.config();
+        let mut config = Hello { sni: Some("a.example"), versions, ..Hello::default() }.config();
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&leaf.private()).unwrap();
         let own = rustls::sign::CertifiedKey::new(leaf.chain.clone(), key);
         config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(own));
@@ -435,7 +432,7 @@ async fn a_handshake_under_way_is_judged_by_the_lists_of_its_end() {
     let old = params(&authority, Mode::Starttls);
     let acceptor = Acceptor::new(old.clone()).unwrap();
     let leaf = authority.issue(&["friend.example"]);
-    let mut config = UnprovenPlace { sni: Some("a.example"), ..UnprovenPlace::default() }.config();
+    let mut config = Hello { sni: Some("a.example"), ..Hello::default() }.config();
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&leaf.private()).unwrap();
     let own = rustls::sign::CertifiedKey::new(leaf.chain.clone(), key);
     config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(own));
@@ -459,13 +456,13 @@ async fn a_reload_leaves_living_channels_alone() {
     let authority = Authority::new("root");
     let old = params(&authority, Mode::Starttls);
     let acceptor = Acceptor::new(old.clone()).unwrap();
-    let unproven = UnprovenPlace { sni: Some("a.example"), ..UnprovenPlace::default() };
-    let (living, client) = unproven.meets(&acceptor, None).await;
+    let hello = Hello { sni: Some("a.example"), ..Hello::default() };
+    let (living, client) = hello.meets(&acceptor, None).await;
     let before = shown(&client).fingerprint;
     acceptor
         .replace(server::Params { certificates: certificates(&authority, &["a.example"]), ..old })
         .unwrap();
-    let (_, later) = unproven.meets(&acceptor, None).await;
+    let (_, later) = hello.meets(&acceptor, None).await;
     assert_ne!(shown(&later).fingerprint, before);
     let (mut near, mut far) = (living.unwrap().0, client.unwrap());
     near.write_all(b"still here").await.unwrap();
@@ -480,9 +477,8 @@ async fn a_reload_leaves_living_channels_alone() {
 async fn a_client_that_says_nothing_yet_has_its_ticket() {
     let authority = Authority::new("root");
     let acceptor = Acceptor::new(params(&authority, Mode::Direct)).unwrap();
-    let unproven =
-        UnprovenPlace { sni: Some("a.example"), alpn: &[b"xmpp-server"], ..UnprovenPlace::default() };
-    let (server, client) = unproven.meets(&acceptor, None).await;
+    let hello = Hello { sni: Some("a.example"), alpn: &[b"xmpp-server"], ..Hello::default() };
+    let (server, client) = hello.meets(&acceptor, None).await;
     let (mut server, client) = (server.unwrap().0, client.unwrap());
     assert_eq!(client.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     let reading = tokio::spawn(async move { server.read(&mut [0; 64]).await });
@@ -497,13 +493,13 @@ async fn a_client_that_says_nothing_yet_has_its_ticket() {
 async fn a_cut_is_told_from_a_goodbye() {
     let authority = Authority::new("root");
     let acceptor = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
-    let unproven = UnprovenPlace { sni: Some("a.example"), ..UnprovenPlace::default() };
-    let (server, client) = unproven.meets(&acceptor, None).await;
+    let hello = Hello { sni: Some("a.example"), ..Hello::default() };
+    let (server, client) = hello.meets(&acceptor, None).await;
     let (mut near, mut far) = (server.unwrap().0, client.unwrap());
     far.shutdown().await.unwrap();
     assert_eq!(near.read(&mut [0; 8]).await.unwrap(), 0);
 
-    let (server, client) = unproven.meets(&acceptor, None).await;
+    let (server, client) = hello.meets(&acceptor, None).await;
     let (mut near, far) = (server.unwrap().0, client.unwrap());
     let (mut socket, _) = far.into_inner();
     socket.shutdown().await.unwrap();
@@ -511,14 +507,14 @@ async fn a_cut_is_told_from_a_goodbye() {
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 
     // Dropped with octets unread, the far side resets.
-    let (server, client) = unproven.meets(&acceptor, None).await;
+    let (server, client) = hello.meets(&acceptor, None).await;
     let (mut near, far) = (server.unwrap().0, client.unwrap());
     near.write_all(b"unread").await.unwrap();
     drop(far.into_inner());
     let error = near.read(&mut [0; 8]).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted), "{error}");
 
-    let (server, client) = unproven.meets(&acceptor, None).await;
+    let (server, client) = hello.meets(&acceptor, None).await;
     let (mut near, mut far) = (server.unwrap().0, client.unwrap());
     near.shutdown().await.unwrap();
     assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 0, "the gateway says close_notify itself");
@@ -579,20 +575,17 @@ async fn seven_causes_of_a_failed_handshake_are_told_apart() {
         near.write_all(&octets).await.unwrap();
         timeout(Duration::from_secs(10), acceptor.accept(far, None)).await.unwrap().unwrap_err().detail()
     };
-    let meets = async |unproven: UnprovenPlace| unproven.meets(&acceptor, None).await.0.unwrap_err().detail();
+    let meets = async |hello: Hello| hello.meets(&acceptor, None).await.0.unwrap_err().detail();
     let (good, group) = (&[0xc02b, 0xc02f], &[0x001d]);
     let mut seen = vec![
         (Cause::NoCommonVersion, raw(hello(0x0302, good, group, "a.example")).await),
         (Cause::NoCommonGroup, raw(hello(0x0303, good, &[0x0019], "a.example")).await),
         (Cause::NoCommonSuite, raw(hello(0x0303, &[0x002f], group, "a.example")).await),
-        (
-            Cause::NameNotServed,
-            meets(UnprovenPlace { sni: Some("c.example"), ..UnprovenPlace::default() }).await,
-        ),
-        (Cause::NoServerName, meets(UnprovenPlace::default()).await),
+        (Cause::NameNotServed, meets(Hello { sni: Some("c.example"), ..Hello::default() }).await),
+        (Cause::NoServerName, meets(Hello::default()).await),
         (
             Cause::NoCommonProtocol,
-            meets(UnprovenPlace { sni: Some("a.example"), alpn: &[b"h2"], ..UnprovenPlace::default() }).await,
+            meets(Hello { sni: Some("a.example"), alpn: &[b"h2"], ..Hello::default() }).await,
         ),
     ];
     // It trusts no authority at all, and says so.

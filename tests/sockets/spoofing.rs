@@ -250,10 +250,7 @@ async fn upper_case_changes_no_verdict() {
     let costs = Costs::of(&world, STRANGER).await;
     let mut stream = as_domain(unproven.call(HALL).unwrap(), Some("STRANGER.Example")).open().await.unwrap();
     assert!(!stream.offers_external());
-    assert_eq!(
-        stream.dialback("Stranger.EXAMPLE", "HALL.example").await.unwrap(),
-        error("policy-violation")
-    );
+    assert_eq!(stream.dialback("Stranger.EXAMPLE", "HALL.example").await.unwrap(), error("policy-violation"));
     costs.nothing_but(&world, "not-listed").await;
     let mut stream = as_domain(friend.call(HALL).unwrap(), Some("FRIEND.Example")).open().await.unwrap();
     assert_eq!(stream.external("Friend.EXAMPLE").await.unwrap(), Login::Success);

@@ -120,7 +120,7 @@ fn of(edition: Edition, text: &str) -> String {
 }
 
 fn fill(text: &str, server: ServerSoftware, known: &Known<'_>) -> String {
-    let relays = server.label();
+    let home = server.label();
     let mut text = with_ports(text, known.ports);
     if server == ServerSoftware::Prosody && !known.asks_port_53() {
         let (ip, port) = (known.steering.ip(), known.steering.port());
@@ -144,11 +144,11 @@ fn fill(text: &str, server: ServerSoftware, known: &Known<'_>) -> String {
         .replace("@GATEWAY@", &known.gateway.to_string())
         .replace("@INSIDE@", &known.inside.to_string())
         .replace("@SECRET@", known.secret)
-        .replace("@DATA@", &format!("/var/lib/{relays}"))
-        .replace("@DATABASE@", &format!("/var/lib/{relays}/{relays}.db"))
-        .replace("@CONFIG@", &format!("/etc/{relays}"))
-        .replace("@MODULES@", &format!("/usr/lib/{}-linux-gnu/{relays}", std::env::consts::ARCH))
-        .replace("@RUN@", &format!("/run/{relays}"))
+        .replace("@DATA@", &format!("/var/lib/{home}"))
+        .replace("@DATABASE@", &format!("/var/lib/{home}/{home}.db"))
+        .replace("@CONFIG@", &format!("/etc/{home}"))
+        .replace("@MODULES@", &format!("/usr/lib/{}-linux-gnu/{home}", std::env::consts::ARCH))
+        .replace("@RUN@", &format!("/run/{home}"))
 }
 
 impl Known<'_> {

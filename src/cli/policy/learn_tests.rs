@@ -155,20 +155,20 @@ fn living(pairs: &[Living<'_>]) -> Answer {
 // POL-23: nothing is learned that was not seen: a pair of which nobody says how its server was proven is left out, and told.
 #[test]
 fn a_proof_that_is_not_known_is_never_guessed() {
-    let relays = "home.example";
-    let mut seen = Seen::new(Domain::parse(relays).unwrap(), Duration::from_secs(86_400));
+    let home = "home.example";
+    let mut seen = Seen::new(Domain::parse(home).unwrap(), Duration::from_secs(86_400));
     seen.living(living(&[
-        (relays, "old.example", "s2s-out", false, "certificate", None),
-        (relays, "new.example", "s2s-out", false, "certificate", Some("dialback")),
-        (relays, "both.example", "s2s-in", true, "certificate", Some("dane")),
-        ("both.example", relays, "s2s-out", true, "dane", None),
-        (relays, "odd.example", "s2s-out", false, "certificate", Some("rumour")),
+        (home, "old.example", "s2s-out", false, "certificate", None),
+        (home, "new.example", "s2s-out", false, "certificate", Some("dialback")),
+        (home, "both.example", "s2s-in", true, "certificate", Some("dane")),
+        ("both.example", home, "s2s-out", true, "dane", None),
+        (home, "odd.example", "s2s-out", false, "certificate", Some("rumour")),
     ]));
     // A record says what the living pair does not.
     let told =
         record("admitted", "s2s-out", "home.example>told.example", ("dialback", Some("posh")), "1.3", 0);
     seen.line(told.as_bytes());
-    seen.living(living(&[(relays, "told.example", "s2s-out", false, "dialback", None)]));
+    seen.living(living(&[(home, "told.example", "s2s-out", false, "dialback", None)]));
     // A record of what went back over the stream of a server that called us.
     let back = record(
         "ended",

@@ -125,8 +125,8 @@ fn each_file_of_the_two_hardest_rooms_is_on_its_page() {
         {
             missing.push(inside.to_owned());
         }
-        for (relays, outcomes) in [("relay/near.rs", "NearOutcome"), ("relay/far.rs", "FarOutcome")] {
-            if inside != relays {
+        for (home, outcomes) in [("relay/near.rs", "NearOutcome"), ("relay/far.rs", "FarOutcome")] {
+            if inside != home {
                 continue;
             }
             let (_, list) = text.split_once(&format!("enum {outcomes} {{")).unwrap();
