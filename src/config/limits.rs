@@ -106,7 +106,7 @@ table! {
     attr_value ("attr-value"): size = "8192B", "3072B" ..= "256KiB";
     /// Elements of one stanza (L-nodes).
     nodes ("nodes"): count = "8192", "256" ..= "1000000";
-    /// Namespace declarations in scope, those of the stream header not counted.
+    /// Namespace declarations in scope, those of the stream header not counted (L-bindings).
     bindings ("bindings"): count = "128", "16" ..= "1024";
     /// A stanza as it may be written by a server that stores and wraps it, where prefixes become declarations and quotes
     /// references (L-grown, XML-18).
@@ -116,17 +116,17 @@ table! {
     /// One stanza of the server behind, to its clients and to the world (L-inside-stanza); four times `stanza` at least, and
     /// 64 KiB more than `grown` (XML-19).
     inside_stanza ("inside-stanza"): size = "10MiB", "64KiB" ..= "64MiB";
-    /// The same for depth; eight more than `depth` at least.
+    /// The same for depth (L-inside-depth); eight more than `depth` at least.
     inside_depth ("inside-depth"): count = "256", "16" ..= "4096";
-    /// The same for elements; 32 more than `nodes` at least.
+    /// The same for elements (L-inside-nodes); 32 more than `nodes` at least.
     inside_nodes ("inside-nodes"): count = "200000", "256" ..= "10000000";
-    /// The same for an attribute value, in octets; no less than `attr-value`.
+    /// The same for an attribute value, in octets (L-inside-attr-value); no less than `attr-value`.
     inside_attr_value ("inside-attr-value"): size = "1MiB", "3072B" ..= "16MiB";
-    /// The same for attributes of one element; twice `attrs` at least.
+    /// The same for attributes of one element (L-inside-attrs); twice `attrs` at least.
     inside_attrs ("inside-attrs"): count = "256", "32" ..= "4096";
-    /// The same for namespace declarations of one element; eight more than `nsdecl` at least.
+    /// The same for namespace declarations of one element (L-inside-nsdecl); eight more than `nsdecl` at least.
     inside_nsdecl ("inside-nsdecl"): count = "128", "16" ..= "1024";
-    /// The same for namespace declarations in scope; eight more than `bindings` at least.
+    /// The same for namespace declarations in scope (L-inside-bindings); eight more than `bindings` at least.
     inside_bindings ("inside-bindings"): count = "512", "24" ..= "4096";
     /// Pairs on one stream (L-pairs).
     pairs ("pairs"): count = "50", "1" ..= "10000";
@@ -149,9 +149,9 @@ table! {
     /// Octets that wait for one pair (L-queue).
     queue_octets ("queue-octets"): size = "1MiB", "16KiB" ..= "1GiB";
     /// Stanzas that were sent to a remote server which counts what it takes (XEP-0198) and that it has not acknowledged; more wait.
-    /// `0`: no server is asked to count, which helps where one says that it does and then acknowledges nothing (SM-01).
+    /// `0`: no server is asked to count, which helps where one says that it does and then acknowledges nothing (L-unacked, SM-01).
     unacked_stanzas ("unacked-stanzas"): count = "1000", "0" ..= "100000";
-    /// Octets of those stanzas.
+    /// Octets of those stanzas (L-unacked).
     unacked_octets ("unacked-octets"): size = "1MiB", "16KiB" ..= "1GiB";
     /// Streams of remote servers that broke and are remembered for `timeouts: { resume }`, so that they may go on over another connection
     /// (SM-01); one registrable domain has a hundredth of them. `0`: none goes on.

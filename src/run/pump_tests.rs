@@ -418,7 +418,7 @@ async fn silent_targets_do_not_keep_others_out() {
     drop(silent);
 }
 
-// CLS-05, T-keepalive: a space on a proven leg on which we said nothing, so that a dead connection is found. T-idle: after
+// CLS-05, T-keepalive: a space on a proven leg on which we said nothing, so that a dead connection is found. T-idle-s2s: after
 // 30 minutes without traffic the stream is closed in good order.
 #[tokio::test(start_paused = true)]
 async fn a_quiet_pair_is_kept_alive_and_then_closed() {

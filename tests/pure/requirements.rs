@@ -1,4 +1,4 @@
-//! The rules that the code cites are defined in the repository, and each says where it is shown.
+//! The rules, limits and times that the code cites are defined in the repository, and each rule says where it is shown.
 //!
 //! `src/manual/requirements.md` has one row for each rule; its last column names the files whose tests cite it.
 //! `GATEHOUSE_WRITE=1 cargo test --test pure requirements` writes that column from the citations.
@@ -31,6 +31,72 @@ fn every_rule_that_is_cited_is_defined() {
         }
     }
     assert!(unknown.is_empty(), "cited and not defined in {PAGE}:\n{}", unknown.join("\n"));
+}
+
+// Limits and times have names of their own in section 0.2, which says as much as the configuration does.
+#[test]
+fn every_limit_and_time_that_is_cited_is_defined() {
+    let defined = bounds();
+    assert!(defined.len() > 40, "the table was not found: {} names", defined.len());
+    let mut unknown = Vec::new();
+    for path in sources().into_iter().chain([PAGE, XML_RULES].map(repository)) {
+        let source = fs::read_to_string(&path).unwrap();
+        for name in cited_bounds(&source) {
+            // `L-inside-*` is all that begin so.
+            let is_defined = match name.ends_with('-') {
+                true => defined.keys().any(|known| known.starts_with(&name)),
+                false => defined.contains_key(&name),
+            };
+            if !is_defined {
+                unknown.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "cited and not defined in {PAGE}:\n{}", unknown.join("\n"));
+}
+
+#[test]
+fn the_limits_and_times_of_the_page_are_those_of_the_configuration() {
+    let mut named: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut comment = String::new();
+    for line in text("src/config/limits.rs").lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("///") {
+            comment += words;
+            continue;
+        }
+        let words: Vec<&str> = line.split('"').collect();
+        if let ([_, key, kind, default, ..], true) = (words.as_slice(), line.ends_with("\";")) {
+            assert!(kind.starts_with("): "), "{line}");
+            for name in cited_bounds(&comment) {
+                named.entry(name).or_default().insert(format!("{key}: {default}"));
+            }
+        }
+        comment.clear();
+    }
+    assert_eq!(bounds(), named, "left: {PAGE}; right: the comments of src/config/limits.rs");
+}
+
+/// The names of section 0.2, each with its keys and their defaults.
+fn bounds() -> BTreeMap<String, BTreeSet<String>> {
+    let page = text(PAGE);
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    rows.filter(|(name, _)| cited_bounds(name) == [*name])
+        .map(|(name, rest)| {
+            let keys = rest.split(" | ").next().unwrap().split('`').skip(1).step_by(2);
+            (name.to_owned(), keys.map(str::to_owned).collect())
+        })
+        .collect()
+}
+
+/// The names of limits and times in a text, in their order.
+fn cited_bounds(text: &str) -> Vec<String> {
+    let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let words = text.split(|c: char| !is_inside(c));
+    words
+        .filter(|word| word.starts_with("L-") || word.starts_with("T-"))
+        .filter(|word| word.as_bytes().get(2).is_some_and(u8::is_ascii_lowercase))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
