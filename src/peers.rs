@@ -307,7 +307,7 @@ impl Peers {
     }
 
     /// Whether one more may come. What no rule holds and nobody has seen for longest goes first, a tenth at once; what a rule holds
-    /// never goes for an unproven peer, or anybody could have us forget a partner.
+    /// never goes for one that no rule holds, or anybody could have us forget a partner.
     fn has_room(&mut self, hold: bool) -> bool {
         if self.all.len() < MOST {
             return true;

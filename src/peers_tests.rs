@@ -197,9 +197,9 @@ fn an_issuer_cannot_be_read_as_a_key() {
     assert_eq!(forged.to_string(), format!("dialback, key {}, {end}", plain.key()));
 }
 
-// A full store: who is held stays; unproven peers make room for each other.
+// A full store: who is held stays; those whom no rule holds make room for each other.
 #[test]
-fn unproven_peers_cannot_have_a_partner_forgotten() {
+fn whom_no_rule_holds_cannot_have_a_partner_forgotten() {
     let mut peers = Peers::default();
     peers.saw(&holding(look(Identity::Certificate, 1), Outcome::Allow), at(0));
     for n in 0..MOST + MOST / 2 {
@@ -364,7 +364,7 @@ fn what_finds_no_room_is_not_told_again_and_again() {
     assert!(row.len() <= 6 && row.iter().all(|text| text.len() < 8192), "{}", row.len());
 }
 
-// Unproven connections that make room for each other leave nothing behind that is still to be said.
+// Pairs that no rule holds and that make room for each other leave nothing behind that is still to be said.
 #[test]
 fn what_is_forgotten_is_not_to_be_told() {
     let mut peers = Peers::default();

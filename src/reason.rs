@@ -126,7 +126,7 @@ impl Reason {
 
     /// What it is where a server could not be asked about a key (DB-28): trouble in asking is told as that.
     pub const fn of_asking(self) -> Reason {
-        if self.is(Class::Unasked) { Self::VerifyUnreachable } else { self }
+        if self.is(Class::CannotAsk) { Self::VerifyUnreachable } else { self }
     }
 
     /// What it is called on the way to a backend: the world learns nothing of the inside.

@@ -118,7 +118,7 @@ fn begin_anew(anew: Anew, console: &mut Console) -> Exit {
     command.env("LISTEN_FDS_FIRST_FD", first.to_string());
     let error = match command.fd_mappings(mappings.collect()) {
         // The end may have been asked for since the last stream ended; the other program would not hear of it.
-        Ok(_) if runtime.block_on(signals.notify_of_stop()) => return Exit::Done,
+        Ok(_) if runtime.block_on(signals.was_asked_to_stop()) => return Exit::Done,
         Ok(command) => command.exec().to_string(),
         Err(error) => error.to_string(),
     };

@@ -28,7 +28,7 @@ fn what_clients_must_show_is_said_whole_or_not_at_all() {
     let terms = (clients.certificate.demand, clients.certificate.by, clients.may_register());
     assert_eq!(terms, (Demand::Require, CertificateName::Email, false));
     assert!(crate::config::trust(&settings).contains(clients.roots.as_ref().unwrap()), "it is read again");
-    for (clients, c2s, reader) in [
+    for (clients, c2s, words) in [
         ("{ certificate: require }", c2s, "`roots` is missing"),
         ("{ certificate: demand, roots: a }", c2s, "is not a demand for certificates"),
         ("{ certificate: request, roots: a, match: cn }", c2s, "is not a name of a certificate"),
@@ -43,7 +43,7 @@ fn what_clients_must_show_is_said_whole_or_not_at_all() {
         ),
     ] {
         let (_, findings) = with(clients, c2s);
-        assert!(findings.iter().any(|finding| finding.contains(reader)), "{clients}: {findings:?}");
+        assert!(findings.iter().any(|finding| finding.contains(words)), "{clients}: {findings:?}");
     }
 }
 

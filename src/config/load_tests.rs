@@ -54,7 +54,7 @@ fn every_mistake_is_told_in_one_run() {
 
 #[test]
 fn what_is_clever_in_yaml_is_refused() {
-    for (text, reader) in [
+    for (text, words) in [
         ("a: &x 1\n", "anchor"),
         ("a: *x\n", "alias"),
         ("a: !!str 1\n", "tag"),
@@ -65,7 +65,7 @@ fn what_is_clever_in_yaml_is_refused() {
         ("a: \"x\n", "not YAML"),
     ] {
         let found = findings(text);
-        assert!(found.len() == 1 && found[0].contains(reader), "{text:?}: {found:?}");
+        assert!(found.len() == 1 && found[0].contains(words), "{text:?}: {found:?}");
     }
 }
 

@@ -63,8 +63,8 @@ impl OwnAddresses {
             due
         };
         if due {
-            let home = Arc::clone(self);
-            tokio::spawn(async move { home.look_up().await });
+            let own = Arc::clone(self);
+            tokio::spawn(async move { own.look_up().await });
         }
         let mut once = self.once.subscribe();
         let _late = timeout(PATIENCE, once.wait_for(|once| *once)).await;

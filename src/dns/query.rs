@@ -145,7 +145,7 @@ impl Asker {
         let mut secure = true;
         loop {
             let Answers { records: answers, negative_ttl, gone, secure: signed } =
-                self.once(name.clone(), kind).await.map_err(|fault| self.answered(fault))?;
+                self.once(name.clone(), kind).await.map_err(|fault| self.classified(fault))?;
             secure &= signed;
             let walk = walk(&answers, name, kind, &mut hops, &mut ttl)?;
             match walk {
@@ -207,7 +207,7 @@ impl Asker {
 
 impl Asker {
     /// What could not be paid for comes out as one fault or another of the validation; it is neither forged nor missing.
-    fn answered(&self, fault: QueryFault) -> QueryFault {
+    fn classified(&self, fault: QueryFault) -> QueryFault {
         match &self.signatures {
             Signatures::Read(_, purse) if purse.is_empty() => QueryFault::TooMuch,
             _ => fault,

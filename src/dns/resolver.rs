@@ -124,7 +124,7 @@ pub struct Resolver {
     ours: Memory,
     /// What unproven peers have us look up is no matter of ours: neither what fails nor what fills the memory (LIM-06).
     theirs: Memory,
-    home: Arc<OwnAddresses>,
+    own_addresses: Arc<OwnAddresses>,
     seed: AtomicU64,
     gates: Gates,
 }
@@ -181,7 +181,7 @@ impl Resolver {
             total: params.total,
             ours: memory()?,
             theirs: memory()?,
-            home: OwnAddresses::new(params.hosted, asked()?),
+            own_addresses: OwnAddresses::new(params.hosted, asked()?),
             seed: AtomicU64::new(seed),
             gates: Gates::new(params.places),
         })
@@ -219,7 +219,7 @@ impl Resolver {
         share: Share,
         waited: &mut Duration,
     ) -> Result<Vec<Target>, DnsFault> {
-        self.home.refresh().await;
+        self.own_addresses.refresh().await;
         let places = self.places(domain, share, waited).await?;
         let targets: Vec<Target> = order(places, self.draw(), |place| place.rank)
             .into_iter()
@@ -277,7 +277,7 @@ impl Resolver {
     /// # Errors
     /// Why there is nowhere to dial.
     pub async fn host(&self, host: &str, port: u16, share: Share) -> Result<Vec<SocketAddr>, DnsFault> {
-        self.home.refresh().await;
+        self.own_addresses.refresh().await;
         let _place = self.gates.enter(share, self.total).await?;
         let (asker, deadline) = (self.memory(share).servers.asker(), Instant::now() + self.total);
         let mut found = match host.parse::<IpAddr>() {
@@ -317,7 +317,7 @@ impl Resolver {
 
     /// Whether the DNS may lead us there.
     fn admits(&self, address: SocketAddr) -> bool {
-        self.guard.admits(address) && !self.home.has(address.ip())
+        self.guard.admits(address) && !self.own_addresses.has(address.ip())
     }
 
     fn memory(&self, share: Share) -> &Memory {

@@ -1,6 +1,6 @@
 //! DNS over TCP, for the backends alone: from anybody else no octet is read.
 //!
-//! The library's own loop takes everybody in and refuses each question; here a connection costs an unproven peer nothing and
+//! The library's own loop takes everybody in and refuses each question; here a connection costs whoever is no backend nothing and
 //! us one look at its address. So many connections at a time, each silent for so long at most.
 
 use std::net::SocketAddr;

@@ -101,7 +101,7 @@ fn of_kind(kind: StanzaKind, head: &Head, rules: &StanzaRules) -> Option<Reason>
 }
 
 /// RLY-15: what only a user's own server says to him, or a server to its own components: whoever takes such a stanza for that
-/// server's word changes a roster, a block list or a privacy list, or lets an unproven peer act for a user. This is the whole list.
+/// server's word changes a roster, a block list or a privacy list, or lets somebody outside act for a user. This is the whole list.
 fn is_of_home(namespace: &str, head: &Head, to_user: bool) -> bool {
     match namespace {
         names::ROSTER | names::BLOCKING | names::PRIVACY => to_user && is_set(head),

@@ -112,7 +112,7 @@ impl Cluster {
         let state = State {
             trouble: Some("it was not asked yet".to_owned()),
             since: jiff::Timestamp::now(),
-            events: Row::new(UNTOLD),
+            events: Row::new(UNSENT),
             together: Together::new(),
             fellows: Fellows::default(),
             differences: Vec::new(),
@@ -206,7 +206,7 @@ impl Cluster {
             self.held().events.heard(name);
         }
         foreign += self.count(here.as_ref(), &heard.counts);
-        for (attempt, at) in tools.bounds.logins.shared().take(UNTOLD) {
+        for (attempt, at) in tools.bounds.logins.shared().take(UNSENT) {
             let ago = i64::try_from(now().saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
             let LoginOutcome { network, account, failed } = attempt;
             self.say(What::Login { network, account, failed }, self.wall().saturating_sub(ago));
@@ -446,5 +446,5 @@ const ORDER: Duration = Duration::from_secs(30);
 const ANSWERS: usize = 4;
 
 /// Events that wait to be said, and those that are said at one time.
-const UNTOLD: usize = 10_000;
+const UNSENT: usize = 10_000;
 const AT_ONCE: usize = 1000;

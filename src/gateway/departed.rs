@@ -22,11 +22,11 @@ struct Former {
     met: HostedDomain,
     addresses: Vec<SocketAddr>,
     /// Whether it reads a PROXY header.
-    proxied: bool,
+    read_proxy_header: bool,
 }
 
 impl Departed {
-    /// What is known behind a reload that leads from this home and these settings to others: what was known, if that is not too long
+    /// What is known behind a reload that leads from these params and these settings to others: what was known, if that is not too long
     /// ago, and the domains that go now.
     pub(super) fn followed_by(
         &self,
@@ -38,11 +38,16 @@ impl Departed {
         let serves = |domain: &Domain| new.domains.iter().any(|served| served.name == *domain);
         let mut all = self.0.clone();
         all.retain(|domain, former| now.saturating_duration_since(former.since) < KEPT && !serves(domain));
-        let (mut backends, proxied) = (from_settings::backends(old), from_settings::proxied(old));
+        let (mut backends, read_proxy_header) =
+            (from_settings::backends(old), from_settings::read_proxy_header(old));
         for (domain, met) in relays.hosted.iter().filter(|(domain, _)| !serves(domain)) {
             let addresses = backends.remove(domain).unwrap_or_default();
-            let former =
-                Former { since: now, met: met.clone(), addresses, proxied: proxied.contains(domain) };
+            let former = Former {
+                since: now,
+                met: met.clone(),
+                addresses,
+                read_proxy_header: read_proxy_header.contains(domain),
+            };
             all.insert(domain.clone(), former);
         }
         Self(all)
@@ -57,8 +62,8 @@ impl Departed {
     pub(super) fn found_in(&self, world: &mut world::Params) {
         for (domain, former) in &self.0 {
             world.backends.insert(domain.clone(), former.addresses.clone());
-            if former.proxied {
-                world.proxied.insert(domain.clone());
+            if former.read_proxy_header {
+                world.read_proxy_header.insert(domain.clone());
             }
         }
     }

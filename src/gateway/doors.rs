@@ -174,7 +174,7 @@ impl Doors {
         }
     }
 
-    /// Opens what is new, closes what is not among these, and has the rest go on under new terms.
+    /// Opens what is new, closes what is not among these, and has the rest go on under new params.
     pub(super) fn open(
         &mut self,
         sockets: Vec<Bound>,

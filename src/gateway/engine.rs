@@ -56,7 +56,7 @@ impl Engine {
         let connector = Connector::new(credentials.connecting()).map_err(StartFault::internal)?;
         let observe = Arc::new(Observe::new(metrics, audit, now()));
         observe.refusals().keep(usize::try_from(settings.limits.refusals).unwrap_or(usize::MAX));
-        let params = outside(&settings, acceptors, &resolver, (&handshakes, &circuits), &observe);
+        let params = world_params(&settings, acceptors, &resolver, (&handshakes, &circuits), &observe);
         let world = Arc::new(World::new(params, connector));
         let common = common(&settings, secrets);
         let tools = Arc::new(Tools {
@@ -120,7 +120,7 @@ impl Engine {
         );
         let departed = self.departed.followed_by(&old.relays, last, &settings, now());
         let mut params =
-            outside(&settings, acceptors, &resolver, (&bounds.handshakes, &circuits), &old.observe);
+            world_params(&settings, acceptors, &resolver, (&bounds.handshakes, &circuits), &old.observe);
         departed.found_in(&mut params);
         let mut relays = from_settings::relays(&settings, secrets.keyrings(wall::clock()));
         relays.departed = departed.met();
@@ -168,7 +168,7 @@ fn resolver(settings: &Settings, asked: &dns::Params) -> Result<Arc<Resolver>, F
     })
 }
 
-fn outside(
+fn world_params(
     settings: &Settings,
     acceptors: &Acceptors,
     resolver: &Arc<Resolver>,
@@ -181,7 +181,7 @@ fn outside(
         resolver: Arc::clone(resolver),
         backends: from_settings::backends(settings),
         clients: from_settings::clients(settings),
-        proxied: from_settings::proxied(settings),
+        read_proxy_header: from_settings::read_proxy_header(settings),
         ways: from_settings::ways(settings),
         sources: from_settings::sources(settings),
         dial: from_settings::dial(settings),

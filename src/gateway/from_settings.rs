@@ -316,9 +316,9 @@ pub fn backends(settings: &Settings) -> BTreeMap<Domain, Vec<SocketAddr>> {
 }
 
 /// The domains whose servers read a PROXY header on connections for federation.
-pub fn proxied(settings: &Settings) -> BTreeSet<Domain> {
-    let told = settings.domains.iter().filter(|domain| domain.backend.s2s_proxy);
-    told.map(|domain| domain.name.clone()).collect()
+pub fn read_proxy_header(settings: &Settings) -> BTreeSet<Domain> {
+    let readers = settings.domains.iter().filter(|domain| domain.backend.s2s_proxy);
+    readers.map(|domain| domain.name.clone()).collect()
 }
 
 /// Where each backend takes clients, and what it is told about them.

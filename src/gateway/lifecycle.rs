@@ -53,7 +53,7 @@ impl Signals {
 
     /// Whether the end was asked for and nobody has heard it yet: for whoever is about to put another program in the place of
     /// this one.
-    pub async fn notify_of_stop(&mut self) -> bool {
+    pub async fn was_asked_to_stop(&mut self) -> bool {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => true,

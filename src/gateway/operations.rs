@@ -83,8 +83,8 @@ impl Operations {
             Request::Bans {} => Answer::Bans { bans: self.bans.all().iter().map(shown_ban).collect() },
             Request::Quarantine {} => {
                 let tools = self.tools();
-                let (book, policy) = (&tools.bounds.quarantine, tools.registry.policy());
-                Answer::Quarantine { domains: super::quarantine::shown(book, &policy) }
+                let (list, policy) = (&tools.bounds.quarantine, tools.registry.policy());
+                Answer::Quarantine { domains: super::quarantine::shown(list, &policy) }
             }
             Request::Settle { cluster: true, .. } if self.cluster.is_none() => Answer::no(NO_CLUSTER),
             Request::Settle { domain, word, cluster } => self.settle(domain, *word, (*cluster, uid)).await,

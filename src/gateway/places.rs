@@ -151,7 +151,7 @@ mod tests {
         places
             .seat(|caller| async move {
                 caller.speaks();
-                let _sent = ended.await;
+                let _ended = ended.await;
             })
             .await;
         tokio::task::yield_now().await;

@@ -73,7 +73,7 @@ impl Services {
     }
 
     /// The sockets that these settings take from one part of ours, for whichever other part they give the address to: no reload
-    /// fails because two from_settings change places. And where we listen.
+    /// fails because two parts change places. And where we listen.
     pub(super) fn leaving(&self, old: &Settings, new: &Settings) -> Result<Handed, Vec<Finding>> {
         let mut handed = Handed::default();
         // Who moves within one port closes the old socket before it opens the new one, and must not find a copy there.

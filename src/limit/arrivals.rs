@@ -77,7 +77,7 @@ struct Known {
 pub enum NoEntry {
     /// Its network has as many that have proven nothing as it may, or others of it wait already: it may wait in line.
     Full,
-    /// Whatever it waits for, for this reason.
+    /// It is not let in, however long it waits: for this reason.
     Refused(Reason),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What fails is counted for the source network, for the account, and for both together. A network waits longer with
 //! each failure and is refused for a while once it has failed too often (C2S-11, LIM-07). An account is never locked: too
-//! many failures for it, from wherever, only make unproven peers wait, and a network from which its owner has logged in lately
+//! many failures for it, from wherever, only make those wait whom it does not know, and a network from which its owner has logged in lately
 //! is not unproven. No password comes here; account names are kept as keyed digests, for people type passwords into the
 //! wrong field.
 
@@ -151,7 +151,7 @@ impl Logins {
         refused
     }
 
-    /// A login from there has succeeded: that network is not unproven to the account.
+    /// A login from there has succeeded: the account knows that network from now on.
     pub fn succeeded(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) {
         let Some(account) = account.map(|account| self.digests.of(account)) else { return };
         self.digests.note(LoginOutcome { network: address, account: Some(account), failed: false }, now);
@@ -309,7 +309,11 @@ mod tests {
         assert_eq!(logins.ask(ip("192.0.2.3"), ALICE, now), Leave::Refused);
         assert_eq!(logins.ask(ip(HOME), ALICE, now), Leave::Now, "known there");
         let abroad = logins.ask(ip("198.51.100.9"), ALICE, now);
-        assert_eq!(abroad, Leave::After(Duration::from_secs(10)), "an unproven peer waits and is let try");
+        assert_eq!(
+            abroad,
+            Leave::After(Duration::from_secs(10)),
+            "who is not known there waits and is let try"
+        );
     }
 
     #[test]
@@ -369,7 +373,7 @@ mod tests {
         for node in &nodes {
             assert_eq!(node.ask(ip(GUESSER), ALICE, now), Leave::Refused);
         }
-        // The owner, known at one node, is not unproven to the other.
+        // The owner, known at one node, is known to the other.
         nodes[0].succeeded(ip(HOME), ALICE, now);
         for (attempt, _) in nodes[0].shared().take(100) {
             nodes[1].seen_elsewhere(attempt, Duration::ZERO, now);
@@ -379,10 +383,10 @@ mod tests {
         }
         assert_eq!(nodes[1].ask(ip(HOME), ALICE, now), Leave::Now);
         // What is older than the memory counts no more, and another secret makes other digests.
-        let unproven = Logins::new(Params::default());
-        unproven.shared().share([8; 32]);
-        unproven.failed(ip(GUESSER), ALICE, now);
-        assert_ne!(unproven.shared().take(1)[0].0.account, Some(nodes[0].shared().of(ALICE.unwrap())));
+        let foreign = Logins::new(Params::default());
+        foreign.shared().share([8; 32]);
+        foreign.failed(ip(GUESSER), ALICE, now);
+        assert_ne!(foreign.shared().take(1)[0].0.account, Some(nodes[0].shared().of(ALICE.unwrap())));
         let fresh = Logins::new(Params::default());
         for _ in 0..60 {
             let attempt = LoginOutcome { network: ip(GUESSER), account: None, failed: true };

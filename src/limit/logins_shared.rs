@@ -72,7 +72,7 @@ impl Digests {
 
     pub(super) fn note(&self, attempt: LoginOutcome, now: Instant) {
         if let Some(Shared { unsent, .. }) = &mut *held(&self.shared) {
-            if unsent.len() >= UNTOLD {
+            if unsent.len() >= UNSENT {
                 unsent.pop_front();
             }
             unsent.push_back((attempt, now));
@@ -81,4 +81,4 @@ impl Digests {
 }
 
 /// Attempts that wait to be told. A flood that nobody hears of while the store is away is counted where it comes.
-const UNTOLD: usize = 10_000;
+const UNSENT: usize = 10_000;

@@ -278,7 +278,7 @@ mod tests {
             node.share(Some(secret));
             node
         };
-        let (one, other, unproven) = (node(&secret), node(&secret), node(&[8; 32]));
+        let (one, other, foreign) = (node(&secret), node(&secret), node(&[8; 32]));
         let quotas = Quotas::default();
         let server = |node: &Arc<Proven>| node.server(&domain("friend.com"), None, &quotas);
         let mut places: Vec<_> = (0..30).map(|_| server(&one).unwrap()).collect();
@@ -288,13 +288,13 @@ mod tests {
         assert_eq!(told.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [30, 30], "{told:?}");
         assert_eq!(one.held_here(2, 1).len(), 1);
         assert_eq!(one.held_here(50, 10).len(), 3, "the more nodes, the less each may keep to itself");
-        for node in [&other, &unproven] {
+        for node in [&other, &foreign] {
             node.held_elsewhere(told.iter().copied().collect());
         }
         let here: Vec<_> = (0..50).map_while(|_| server(&other).ok()).collect();
         assert_eq!(here.len(), 20);
         assert_eq!(server(&other).unwrap_err(), Reason::TooManyOfDomain);
-        assert_eq!((0..50).map_while(|_| server(&unproven).ok()).count(), 50);
+        assert_eq!((0..50).map_while(|_| server(&foreign).ok()).count(), 50);
         let clients: Vec<_> = (0..50).map_while(|_| other.client([192, 0, 2, 1].into()).ok()).collect();
         assert_eq!(clients.len(), 20);
         assert!(other.client([192, 0, 2, 3].into()).is_ok());

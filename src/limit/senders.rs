@@ -154,7 +154,7 @@ impl Senders {
     /// Whether this stanza is within all of it, and how long its stream should not be read for the next one.
     ///
     /// # Errors
-    /// It is not, of this.
+    /// What there is too much of.
     pub fn ask(
         &self,
         sender: &Sender,

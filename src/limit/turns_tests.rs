@@ -109,7 +109,7 @@ fn who_has_none_gets_the_oldest_place_of_who_has_most() {
     assert_eq!(world.wait(60_000).granted, [], "those that are even take nothing from each other");
 }
 
-// "with 200 networks attacking at once an honest dialback of any domain stands within 2 s": with silent
+// With 200 networks attacking at once an honest dialback of any domain stands within 2 s: with silent
 // authorities, as many askings as each network may make, and all of them made anew as soon as they end.
 #[test]
 fn two_hundred_networks_delay_an_honest_one_by_a_turn() {

@@ -122,7 +122,7 @@ impl Unproven {
         Arc::new(Self { room, callbacks, crowd: Mutex::default() })
     }
 
-    /// Lets one in that comes from this address, for as long as the unproven peer lives; what any connection costs is counted from
+    /// Lets one in that comes from this address, for as long as its place lives; what any connection costs is counted from
     /// now on. Where there is no room, somebody else may lose the place for it ([`UnprovenPlace::poll_displaced`]).
     ///
     /// # Errors
@@ -360,8 +360,8 @@ impl UnprovenPlace {
         Welcome { unproven: Arc::clone(&self.unproven), network: self.network, _threshold: threshold }
     }
 
-    /// It has shown itself honest, for it asked about a key that we have made: we have called its server, which is not unproven
-    /// to its network's count. It holds what it holds, and counts among all unproven peers, until it proves a domain.
+    /// It has shown itself honest, for it asked about a key that we have made: we have called its server, so it counts no
+    /// more among the unproven of its network. It holds what it holds, and counts among all of them, until it proves a domain.
     pub fn is_honest(&mut self) {
         if let Some(threshold) = &mut self.threshold {
             threshold.prove();

@@ -248,7 +248,7 @@ impl Peer {
         Some(Pair { sender, target })
     }
 
-    /// As the store holds it: what has changed is left out where that makes it long, and no rule holds the pair, so that unproven peers cannot fill it.
+    /// As the store holds it: what has changed is left out where that makes it long, and no rule holds the pair, so that those whom no rule holds cannot fill it.
     pub(super) fn written(&self) -> Option<String> {
         let text = serde_json::to_string(self).ok()?;
         if self.hold || text.len() <= LONG {

@@ -407,7 +407,7 @@ fn reaches_below(pattern: &Pattern, parent: &Domain) -> bool {
     }
 }
 
-/// What of the terms the channel and the proof do not meet.
+/// What of the conditions the channel and the proof do not meet.
 fn unmet(terms: &Arc<Conditions>, question: &Federate<'_>, today: Day) -> Option<Reason> {
     let unproven = question.identity == Identity::Unproven;
     let tls_met = match question.tls {

@@ -85,7 +85,7 @@ classes! {
     /// The stanza is over a limit of what one may be: told with `stanza-too-big` (XEP-0205, `urn:xmpp:errors`).
     TooBig,
     /// A server that is to be asked about a key is told of as one that cannot be asked (DB-28).
-    Unasked,
+    CannotAsk,
     /// Before a header of the peer nobody would understand an error: the connection is cut without one (CLS-03).
     Unheard,
     /// The stanza is legal and may not pass for what stands in it (XML-17, JID-06).

@@ -391,7 +391,7 @@ reasons! {
     RemoteNotFound = "remote-not-found", "the domain has no XMPP service in the DNS";
         RemoteConnectionFailed, RemoteServerNotFound, RemoteServerNotFound; [Leave, Final]; _, _; "look at the DNS of that domain (SRV _xmpp-server._tcp): `gatehouse probe`";
     RemoteUnreachable = "remote-unreachable", "no address of the remote server accepts a connection";
-        RemoteConnectionFailed, RemoteServerTimeout, RemoteServerTimeout; [Down, Unreached, Unasked]; _, _; "look whether a firewall lets you out to that address: `gatehouse probe`";
+        RemoteConnectionFailed, RemoteServerTimeout, RemoteServerTimeout; [Down, Unreached, CannotAsk]; _, _; "look whether a firewall lets you out to that address: `gatehouse probe`";
     ProxyLogin = "proxy-login", "the proxy on the way to the remote server refuses our login, or asks for one";
         RemoteConnectionFailed, RemoteConnectionFailed, RemoteServerTimeout; [Unreached]; _, _; "write the proxy's user and password into `via:` of the rule or route: that server was not called";
     VerifyUnreachable = "verify-unreachable", "the authoritative server of the claimed domain accepts no connection";

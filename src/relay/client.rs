@@ -277,7 +277,7 @@ impl Step<'_, '_> {
         }
     }
 
-    /// The params are others. A client of a domain that is no longer served here is told so (RFC 6120 4.9.3.5).
+    /// The params of relays have changed. A client of a domain that is no longer served here is told so (RFC 6120 4.9.3.5).
     fn takes_params(&mut self) {
         if self.hosted().is_some_and(|domain| !self.turn.relays.clients.contains_key(&domain)) {
             return self.near_fault(Reason::HostGone, After::Closed);

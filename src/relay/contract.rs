@@ -208,7 +208,8 @@ pub enum Effect {
     Upgrade(Side),
     /// A new stream on the same connection: restart the framer of this leg.
     Restart(Side),
-    /// The leg is proven: its framer has the limits of proven streams from now on, and its outbox the rates of them.
+    /// The leg is proven: its framer has the limits of proven streams from now on, its outbox the rates of them, and where it leads to a server
+    /// behind, its place there stands and the candidates that are left are given up.
     Widen(Side),
     /// The near leg holds its place no more among the unproven.
     LeaveUnproven,
@@ -216,7 +217,7 @@ pub enum Effect {
     EnterClients,
     /// Where this far leg was called, and the channel to it, is kept until its pair ends: it tells then how the server was proven.
     Remember(FarId),
-    /// The server behind that has this domain has found its way to the inside listener (BE-01).
+    /// Somebody at the inside listener speaks for this domain (BE-01).
     Found(Domain),
     /// Open this far leg.
     Connect(FarId, Destination),
@@ -327,7 +328,7 @@ pub enum Load {
 }
 
 impl Load {
-    /// Whether it is unproven peers that cause it, or peers: bounded by L-queue. What is a backend's is bounded by octets alone.
+    /// Whether others in the world cause it: bounded by L-queue. What is a backend's is bounded by octets alone.
     pub const fn is_of_the_world(self) -> bool {
         matches!(self, Self::Admitted | Self::Carried)
     }

@@ -354,7 +354,7 @@ impl Courier {
             true => Far::inside(id, errand, self.via.clone(), turn),
             false => Far::outside(id, errand, self.behalf(), self.asks_for(turn.relays), turn),
         };
-        // What unproven peers cause us to call has one way.
+        // What others in the world cause us to call has one way.
         far.go_both_ways(self.is_own() && self.back.is_open(), self.taken());
         self.far = Some(far);
     }

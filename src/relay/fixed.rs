@@ -27,7 +27,7 @@ pub const COURIER: Duration = Duration::from_secs(10);
 /// before they try again, and reports come one after the other.
 pub const REPORT: Duration = Duration::from_secs(60);
 
-/// Pairs that are served at one time by couriers that unproven peers have caused: more than one peer with all its pairs, and each is a
+/// Pairs that are served at one time by couriers that others in the world have caused: more than one peer with all its pairs, and each is a
 /// connection of ours.
 pub const COURIERS: usize = 256;
 

@@ -161,7 +161,7 @@ impl Inbound {
             (_, Input::Overflow(octets)) => {
                 self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
             }
-            // Of legs, and of other relays; a new home is looked at when it is needed.
+            // Of legs, and of other relays; new params are looked at when they are needed.
             (Side::Near, Input::Yield)
             | (
                 _,

@@ -94,7 +94,7 @@ enum Shape {
     Verifier(Box<Verifier>),
 }
 
-/// Snapshots are swapped and never edited, so those of two equal relays are the very same.
+/// Params and policies are swapped and never edited, so those of two equal relays are the very same.
 impl PartialEq for Relay {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.relays, &other.relays)

@@ -265,7 +265,7 @@ impl Outbound {
         at
     }
 
-    /// A new policy, or a new home: every lane is judged again.
+    /// A new policy, or new params: every lane is judged again.
     fn rejudge_lanes(&mut self, turn: &mut Turn<'_>) {
         for lane in self.lanes.iter_mut() {
             lane.standing = may_leave(&self.near, &lane.pair, lane.keyed, turn);

@@ -289,7 +289,7 @@ impl RelayParams {
         target.map_or(self.limits.proven.element, |domain| self.taken(domain)).min(self.limits.proven.element)
     }
 
-    /// The largest stanza that the server of this domain takes: as the operator says, or as much as unproven peers may send. What is
+    /// The largest stanza that the server of this domain takes: as the operator says, or as much as others may send us once they are proven. What is
     /// measured by it is the stanza as it leaves, which may be longer than it came (XML-18).
     pub fn taken(&self, target: &Domain) -> usize {
         self.taken_by(self.hosted.get(target))

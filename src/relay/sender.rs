@@ -52,17 +52,17 @@ pub struct HeldStanza {
     pub bounds: Arc<Quarantine>,
 }
 
-/// Some words of a stanza.
+/// An address of a stanza.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AddressText {
-    /// They are not spelt like this in it.
+    /// It is not spelt like this in it.
     Apart(Box<str>),
     /// These octets of it.
     Within(Range<usize>),
 }
 
 impl AddressText {
-    /// What they are in this stanza.
+    /// What it is in this stanza.
     pub fn of<'a>(&'a self, stanza: &'a [u8]) -> &'a [u8] {
         match self {
             Self::Apart(words) => words.as_bytes(),

@@ -146,13 +146,13 @@ impl Backend {
         let Seated { granted, asked, mut again } = state.rota.settle(&state.params, now);
         self.metrics.backend_streams(&self.name, state.rota.held(), state.rota.waiting());
         for seat in granted {
-            let tx = state.holders.get_mut(&seat).and_then(|seated| seated.granted.take());
+            let tx = state.holders.get_mut(&seat).and_then(|holder| holder.granted.take());
             // Whoever does not wait any more leaves with his place.
             let _gone = tx.map(|tx| tx.send(()));
         }
         for seat in asked {
-            let Some(seated) = state.holders.get(&seat) else { continue };
-            let (tx, far) = &seated.holder;
+            let Some(holder) = state.holders.get(&seat) else { continue };
+            let (tx, far) = &holder.holder;
             // One that has ended leaves; one with a full inbox is at work.
             if tx.send(Order::GiveWay(*far)).is_err() && !tx.is_closed() {
                 state.rota.stays(seat, now);

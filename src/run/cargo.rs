@@ -167,7 +167,7 @@ impl Cargo {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// L-queue for what unproven peers can cause, L-inside-queue for what is a backend's. One stanza always has room.
+    /// L-queue for what others in the world can cause, L-inside-queue for what is a backend's. One stanza always has room.
     fn has_room(&self, state: &State, load: Load, octets: usize) -> bool {
         let [carried, inside] = self.limits;
         let (stanzas, most) = if load.is_of_the_world() { carried } else { inside };
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_unproven_peers_can_cause_is_bounded_by_number_too() {
+    fn what_others_can_cause_is_bounded_by_number_too() {
         let (_, cargo) = cargo(10_000, 1000);
         cargo.offer(Load::Carried, stanza(1)).unwrap();
         cargo.offer(Load::Carried, stanza(1)).unwrap();

@@ -1,7 +1,7 @@
 //! Carries stanzas for pairs: what backends send, what the gateway itself must deliver, and reports to backends.
 //!
 //! One courier for each pair keeps their order (RLY-05), whatever streams its stanzas came on. What backends send is bounded
-//! by octets alone (L-inside-queue). Of bounces, which unproven peers can cause, the number of pairs, the queue of each (L-queue)
+//! by octets alone (L-inside-queue). Of bounces, which others in the world can cause, the number of pairs, the queue of each (L-queue)
 //! and the rate are bounded, so that the gateway is no reflector (LIM-09); what comes for a pair that stands and has lost its leg,
 //! or given it up to others, has the rates of its pair where it is read, and L-queue here. Reports take the
 //! pair's own stream where one stands, else one of few streams for each backend (DB-69). Whoever is turned away decides what

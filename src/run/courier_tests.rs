@@ -249,7 +249,7 @@ async fn a_stop_ends_couriers_and_tells_what_they_held() {
     assert!(lost >= 5, "{text}");
 }
 
-/// An outside in which no connection comes further than that, and each that is begun is counted.
+/// A transport in which no connection comes further than that, and each that is begun is counted.
 #[derive(Clone)]
 struct Stuck(ConnectStep, Arc<AtomicUsize>);
 

@@ -93,13 +93,13 @@ impl Pump {
             }
             Effect::Reached(id, outcome) => {
                 if let Some(far) = self.legs.fars.get_mut(id) {
-                    far.fared(&self.tools.peering.circuits, outcome);
+                    far.reached(&self.tools.peering.circuits, outcome);
                 }
             }
             Effect::Verify(claim, check) => self.verify(claim, check),
             Effect::Vouch(check, others) => self.vouch(check, others),
             Effect::Await(id, check) => self.await_question(id, check),
-            Effect::KeyRejected(id, remote) => self.doubted(id, &remote),
+            Effect::KeyRejected(id, remote) => self.key_rejected(id, &remote),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
             Effect::Carry(pair, stanza) => self.charge_and_carry(pair, stanza),
             Effect::OpenLane(id, pair) => self.courier_lanes.open(id, pair),
@@ -362,7 +362,7 @@ impl Pump {
     }
 
     /// A backend has refused a key.
-    fn doubted(&self, id: FarId, remote: &Domain) {
+    fn key_rejected(&self, id: FarId, remote: &Domain) {
         let Some(far) = self.legs.fars.get(id) else { return };
         let (seeking, policy) = (self.tools.observe.seeking(), self.tools.registry.policy());
         if let Some(hosted) = far.asks_elsewhere(remote, seeking, &policy).cloned() {

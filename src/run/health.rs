@@ -1,6 +1,6 @@
 //! How the backends are: one truth for the gauge, the log, `/readyz`, the status page and whoever asks.
 //!
-//! It is filled by active checks only ([`super::checkup`], `gateway/doctor`). What unproven peers meet behind a backend says nothing
+//! It is filled by active checks only ([`super::checkup`], `gateway/doctor`). What others meet behind a backend says nothing
 //! of it; a relay that finds one missing has it looked at again, and that is all.
 
 use std::collections::BTreeMap;
@@ -166,7 +166,7 @@ mod tests {
         assert!(health.states().is_empty() && !health.is_checked(&side));
     }
 
-    // An unproven peer's trouble behind the backend changes nothing by itself.
+    // The trouble of others behind the backend changes nothing by itself.
     #[tokio::test]
     async fn whoever_doubts_only_has_it_looked_at() {
         let health = Health::default();

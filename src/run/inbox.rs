@@ -2,7 +2,7 @@
 //!
 //! Whoever sends never waits: a full inbox is the sender's affair.
 //!
-//! **What it buys.** A channel of tokio's keeps about 1,300 octets for each relay, and of a client's nobody may ever send anything. It
+//! **What it buys.** A channel of tokio's keeps about 1,300 octets for each relay, and to a client's nobody may ever send anything. It
 //! went with other things that a login had left behind, and an idle session with all of them from 21.17 to 16.65 KiB: row `idle` of
 //! `cargo bench --bench load`.
 
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Inbox<T>(Arc<Shared<T>>);
 
-/// The end that is written.
+/// The end that is written to.
 #[derive(Debug)]
 pub struct InboxSender<T>(Arc<Shared<T>>);
 

@@ -195,7 +195,7 @@ pub struct Params {
     /// Verifications of unproven peers' keys under way (LIM-06). Each may hold a socket, and a lookup of those that the resolver has
     /// for them.
     pub verifications: TurnParams,
-    /// Pairs that are served at one time by couriers that unproven peers have caused.
+    /// Pairs that are served at one time by couriers that others in the world have caused.
     pub couriers: usize,
     /// L-inside-queue: octets that all backends together may have waiting.
     pub inside_octets: usize,
@@ -221,7 +221,7 @@ impl Default for Params {
 pub struct Tools {
     /// Times and sizes.
     pub params: Params,
-    /// What relays know about home.
+    /// What all relays share: domains, keys, ceilings, deadlines.
     pub relays: Arc<RelayParams>,
     /// Sockets, TLS and the DNS.
     pub transport: Arc<dyn Transport>,

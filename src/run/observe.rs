@@ -231,7 +231,7 @@ impl Observe {
                     tracing::debug!(flow = %flow, peer = %peer(meta, around), relay = %meta.id,
                         reason = record.reason.label(), "stream closed");
                 } else {
-                    self.log_refusal(meta, "stream", record, around, "stream closed");
+                    self.report_refusal(meta, "stream", record, around, "stream closed");
                 }
                 self.audit(meta, "closed", record, around);
             }
@@ -278,7 +278,9 @@ impl Observe {
                 self.log_end(meta, record, around, "client left");
                 self.audit(meta, "ended", record, around);
             }
-            Event::BackendMisconfigured { hosted, reason } => behind::misfit(self, meta, (hosted, *reason)),
+            Event::BackendMisconfigured { hosted, reason } => {
+                behind::misconfigured(self, meta, (hosted, *reason))
+            }
         }
     }
 

@@ -382,7 +382,7 @@ async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
     });
     assert_eq!(text.matches("backend not reached").count(), 2, "{text}");
     assert!(text.contains("10.0.0.5:5269: connection refused"), "{text}");
-    // An unproven peer whose way back fails while the backend answers is no trouble of the backend's.
+    // Somebody whose way back fails while the backend answers is no trouble of the backend's.
     let text = logged(|| {
         observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up: true });
         observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up: false });

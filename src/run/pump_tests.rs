@@ -473,7 +473,7 @@ mod refused;
 #[path = "pump_introduced_tests.rs"]
 mod introduced;
 
-#[path = "pump_told_tests.rs"]
+#[path = "pump_event_context_tests.rs"]
 mod event_context;
 
 thread_local! {

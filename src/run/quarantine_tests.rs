@@ -37,9 +37,9 @@ fn domain(name: &str) -> Domain {
 // POL-24.
 #[test]
 fn so_many_of_each_kind_pass_in_their_time_and_no_more() {
-    let (book, bounds) = (QuarantineList::default(), bounds(20, None));
+    let (list, bounds) = (QuarantineList::default(), bounds(20, None));
     let sends =
-        |name: &str, counted, at: i64| book.ask_at(&domain(name), &stanza(counted, &bounds), at).is_ok();
+        |name: &str, counted, at: i64| list.ask_at(&domain(name), &stanza(counted, &bounds), at).is_ok();
     let passed = |counted, at| (0..1000).filter(|_| sends("new.com", counted, at)).count();
     assert_eq!(passed(Counted::Message, TODAY), 20);
     assert_eq!(passed(Counted::Subscription, TODAY), 3);
@@ -60,9 +60,9 @@ fn so_many_of_each_kind_pass_in_their_time_and_no_more() {
 #[test]
 fn a_rate_that_does_not_divide_its_time_lets_all_of_it_pass() {
     for many in [1, 3, 7, 999, 1_000_000] {
-        let (book, bounds) = (QuarantineList::default(), bounds(many, None));
+        let (list, bounds) = (QuarantineList::default(), bounds(many, None));
         let count = (0..many + 5)
-            .filter(|_| book.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok())
+            .filter(|_| list.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok())
             .count();
         assert_eq!(count, many as usize);
     }
@@ -70,30 +70,30 @@ fn a_rate_that_does_not_divide_its_time_lets_all_of_it_pass() {
 
 #[test]
 fn quiet_days_let_somebody_out_and_a_loud_one_begins_anew() {
-    let (book, bounds) = (QuarantineList::default(), bounds(2, Some(3)));
+    let (list, bounds) = (QuarantineList::default(), bounds(2, Some(3)));
     let day = 24 * HOUR;
-    let sends = |n: i64| book.ask_at(&domain("new.com"), &message(&bounds), TODAY + n * day).is_ok();
+    let sends = |n: i64| list.ask_at(&domain("new.com"), &message(&bounds), TODAY + n * day).is_ok();
     assert!(sends(0) && sends(1));
     // A day on which nothing came is no quiet one.
-    assert!(book.ripen_at(TODAY + 9 * day).is_empty());
+    assert!(list.ripen_at(TODAY + 9 * day).is_empty());
     assert!(sends(9));
     // The day must be over.
-    assert!(book.ripen_at(TODAY + 9 * day).is_empty());
+    assert!(list.ripen_at(TODAY + 9 * day).is_empty());
     // Too much on the day after: all is forgotten.
     assert!(sends(10) && sends(10) && !sends(10));
-    assert!(book.ripen_at(TODAY + 11 * day).is_empty());
+    assert!(list.ripen_at(TODAY + 11 * day).is_empty());
     assert!(sends(11) && sends(12) && sends(13));
-    assert!(book.ripen_at(TODAY + 13 * day).is_empty());
-    assert_eq!(book.ripen_at(TODAY + 14 * day), [Box::from("new.com")]);
-    assert!(book.settled().approved.contains("new.com"));
-    assert!(book.ripen_at(TODAY + 15 * day).is_empty(), "it is said once");
+    assert!(list.ripen_at(TODAY + 13 * day).is_empty());
+    assert_eq!(list.ripen_at(TODAY + 14 * day), [Box::from("new.com")]);
+    assert!(list.settled().approved.contains("new.com"));
+    assert!(list.ripen_at(TODAY + 15 * day).is_empty(), "it is said once");
     // What an operator says holds, and begins the count anew.
-    book.decide("new.com", Disposition::Held, 7).unwrap();
-    assert!(book.settled().approved.is_empty());
-    assert!(book.ripen_at(TODAY + 16 * day).is_empty());
-    book.decide("new.com", Disposition::Refused, 7).unwrap();
+    list.decide("new.com", Disposition::Held, 7).unwrap();
+    assert!(list.settled().approved.is_empty());
+    assert!(list.ripen_at(TODAY + 16 * day).is_empty());
+    list.decide("new.com", Disposition::Refused, 7).unwrap();
     assert!(sends(20) && sends(21) && sends(22) && sends(23));
-    assert!(book.ripen_at(TODAY + 24 * day).is_empty(), "who was refused is not let out by waiting");
+    assert!(list.ripen_at(TODAY + 24 * day).is_empty(), "who was refused is not let out by waiting");
 }
 
 // POL-24: quiet days under one rule are no way out of another: of all rules that are for some domain of this party, towards whichever
@@ -136,39 +136,39 @@ fn the_strictest_rule_of_a_party_holds_for_all_of_it() {
             digest: String::new(),
         };
         let policy = build(&input).0.unwrap();
-        let (book, bounds) = (QuarantineList::default(), bounds(2, Some(2)));
+        let (list, bounds) = (QuarantineList::default(), bounds(2, Some(2)));
         for n in 0..20_u32 {
             // It asks for little under the strict rule, and then is quiet under the other alone.
             if n == 0 {
-                assert!(book.ask_at(&domain("rooms.new.com"), &message(&bounds), TODAY).is_ok());
+                assert!(list.ask_at(&domain("rooms.new.com"), &message(&bounds), TODAY).is_ok());
             }
             let now = TODAY + i64::from(n) * 24 * HOUR;
             // Whoever looks is told of the rule that decides, whichever was used last.
-            let told = book.all().first().and_then(|(name, party)| party.asked(name, &policy));
+            let told = list.all().first().and_then(|(name, party)| party.asked(name, &policy));
             assert!(n == 0 || told == (expected < 99).then_some(expected), "{text}: {told:?}");
-            let out = book.ripen_by(now, |name, party| party.strictest(name, &policy));
+            let out = list.ripen_by(now, |name, party| party.strictest(name, &policy));
             assert_eq!(!out.is_empty(), n == expected, "{text} after {n} days");
             if !out.is_empty() {
                 break;
             }
-            assert!(book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok());
+            assert!(list.ask_at(&domain("new.com"), &message(&bounds), now).is_ok());
         }
     }
 }
 
 #[test]
 fn it_outlives_a_restart() {
-    let (book, bounds) = (QuarantineList::default(), bounds(2, Some(3)));
+    let (list, bounds) = (QuarantineList::default(), bounds(2, Some(3)));
     let sends =
-        |book: &QuarantineList, name: &str| book.ask_at(&domain(name), &message(&bounds), TODAY).is_ok();
-    assert!(sends(&book, "new.com") && sends(&book, "new.com"));
-    book.decide("good.com", Disposition::Approved, 7).unwrap();
-    book.decide("bad.com", Disposition::Refused, 7).unwrap();
-    let kept = serde_json::to_vec(&book.to_keep().unwrap()).unwrap();
-    assert_eq!(book.to_keep(), None, "nothing has changed since");
+        |list: &QuarantineList, name: &str| list.ask_at(&domain(name), &message(&bounds), TODAY).is_ok();
+    assert!(sends(&list, "new.com") && sends(&list, "new.com"));
+    list.decide("good.com", Disposition::Approved, 7).unwrap();
+    list.decide("bad.com", Disposition::Refused, 7).unwrap();
+    let kept = serde_json::to_vec(&list.to_keep().unwrap()).unwrap();
+    assert_eq!(list.to_keep(), None, "nothing has changed since");
     let after = QuarantineList::default();
     after.recall(serde_json::from_slice(&kept).unwrap()).unwrap();
-    assert_eq!(after.settled(), book.settled());
+    assert_eq!(after.settled(), list.settled());
     assert!(!sends(&after, "new.com"), "a restart is no second helping");
     // What an earlier version has written of what was sent does not stand in the way of what was decided.
     let earlier: serde_json::Value = serde_json::from_slice(&kept).unwrap();
@@ -178,7 +178,7 @@ fn it_outlives_a_restart() {
     party.insert("full".to_owned(), serde_json::json!([1, 2, 3]));
     let upgraded = QuarantineList::default();
     upgraded.recall(serde_json::from_value(earlier).unwrap()).unwrap();
-    assert_eq!(upgraded.settled(), book.settled());
+    assert_eq!(upgraded.settled(), list.settled());
     // What is no name of a registrable domain, or of another version, is not believed.
     let text = String::from_utf8(kept).unwrap();
     let strange = QuarantineList::default();
@@ -193,22 +193,22 @@ fn it_outlives_a_restart() {
 
 #[test]
 fn the_table_has_an_end_and_a_flood_is_no_way_around() {
-    let (book, bounds) = (QuarantineList::default(), bounds(1, None));
-    let sends = |name: &str, at| book.ask_at(&domain(name), &message(&bounds), at).is_ok();
-    book.decide("good.com", Disposition::Approved, 7).unwrap();
+    let (list, bounds) = (QuarantineList::default(), bounds(1, None));
+    let sends = |name: &str, at| list.ask_at(&domain(name), &message(&bounds), at).is_ok();
+    list.decide("good.com", Disposition::Approved, 7).unwrap();
     assert!(sends("first.com", TODAY));
     for n in 0..MOST + 10 {
         assert!(sends(&format!("d{n}.com"), TODAY + 1));
     }
-    assert_eq!(book.len(), MOST);
-    assert!(!book.knows("first.com") && book.knows("good.com"), "those seen longest ago make room");
+    assert_eq!(list.len(), MOST);
+    assert!(!list.knows("first.com") && list.knows("good.com"), "those seen longest ago make room");
     // Where all are decided about, nobody makes room, and who finds none sends nothing.
-    let names: Vec<_> = book.all().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = list.all().into_iter().map(|(name, _)| name).collect();
     for name in names {
-        book.decide(&name, Disposition::Refused, 7).unwrap();
+        list.decide(&name, Disposition::Refused, 7).unwrap();
     }
     assert!(!sends("another.com", TODAY + 2));
-    assert!(book.decide("another.com", Disposition::Approved, 7).unwrap_err().contains("rule"));
+    assert!(list.decide("another.com", Disposition::Approved, 7).unwrap_err().contains("rule"));
 }
 
 /// Two that share a store.
@@ -220,8 +220,8 @@ fn two_nodes() -> (QuarantineList, QuarantineList) {
 }
 
 /// Both have told each other through the store.
-fn meet(book: &QuarantineList, store: &mut BTreeMap<String, String>) -> Exchanged {
-    let outcome = book.exchange(store);
+fn meet(list: &QuarantineList, store: &mut BTreeMap<String, String>) -> Exchanged {
+    let outcome = list.exchange(store);
     store.extend(outcome.say.iter().cloned());
     outcome.over.iter().for_each(|name| drop(store.remove(name)));
     outcome
@@ -232,15 +232,15 @@ fn meet(book: &QuarantineList, store: &mut BTreeMap<String, String>) -> Exchange
 fn what_nodes_take_at_the_same_moment_is_counted_by_both() {
     let ((one, two), mut store, bounds) = (two_nodes(), BTreeMap::new(), bounds(20, None));
     let now = one.now();
-    let sends = |book: &QuarantineList| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
+    let sends = |list: &QuarantineList| list.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
     for _ in 0..3 {
         assert!(sends(&one) && sends(&two) && sends(&one) && sends(&two));
         // Both have read before either writes.
         let (said, also) = (one.exchange(&store), two.exchange(&store));
         store.extend(said.say);
         store.extend(also.say);
-        for book in [&one, &two, &one] {
-            meet(book, &mut store);
+        for list in [&one, &two, &one] {
+            meet(list, &mut store);
         }
     }
     // A node that comes back without a memory hears it, too.
@@ -258,17 +258,17 @@ fn what_nodes_take_at_the_same_moment_is_counted_by_both() {
 fn nodes_count_together_and_the_later_decision_holds() {
     let ((one, two), mut store, bounds) = (two_nodes(), BTreeMap::new(), bounds(20, None));
     let now = one.now();
-    let sends = |book: &QuarantineList| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
+    let sends = |list: &QuarantineList| list.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
     assert!(sends(&one));
     meet(&one, &mut store);
     meet(&two, &mut store);
     // Each hears, takes five and tells: together no more than twenty.
     let mut passed = 1;
     for _ in 0..6 {
-        for book in [&one, &two] {
-            meet(book, &mut store);
-            passed += (0..5).filter(|_| sends(book)).count();
-            meet(book, &mut store);
+        for list in [&one, &two] {
+            meet(list, &mut store);
+            passed += (0..5).filter(|_| sends(list)).count();
+            meet(list, &mut store);
         }
     }
     assert_eq!(passed, 20);
@@ -299,8 +299,8 @@ fn nodes_count_together_and_the_later_decision_holds() {
 
 #[test]
 fn what_cannot_be_is_not_believed() {
-    let book = QuarantineList::default();
-    let now = book.now();
+    let list = QuarantineList::default();
+    let now = list.now();
     let party = |since: i64, rest: &str| format!(r#"{{"since":{since},"last":{now},"rule":"new"{rest}}}"#);
     let far = now + HOUR;
     let store = BTreeMap::from([
@@ -314,18 +314,18 @@ fn what_cannot_be_is_not_believed() {
         ("more.com".to_owned(), party(now, r#","more":1"#)),
         ("days.com".to_owned(), party(now, r#","days":[999999999]"#)),
     ]);
-    let outcome = book.exchange(&store);
-    assert_eq!((outcome.foreign, book.len()), (7, 2), "{outcome:?}");
-    assert!(book.knows("good.com") && book.knows("more.com"), "a later version may say more of somebody");
+    let outcome = list.exchange(&store);
+    assert_eq!((outcome.foreign, list.len()), (7, 2), "{outcome:?}");
+    assert!(list.knows("good.com") && list.knows("more.com"), "a later version may say more of somebody");
 }
 
 #[test]
 fn who_was_not_seen_for_long_is_forgotten_unless_decided_about() {
-    let (book, bounds) = (QuarantineList::default(), bounds(1, None));
-    assert!(book.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok());
-    book.decide("good.com", Disposition::Approved, 7).unwrap();
-    assert!(book.ripen_at(TODAY + FORGOTTEN).is_empty());
-    assert!(book.knows("new.com"));
-    book.ripen_at(TODAY + FORGOTTEN + 1);
-    assert!(!book.knows("new.com") && book.knows("good.com"));
+    let (list, bounds) = (QuarantineList::default(), bounds(1, None));
+    assert!(list.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok());
+    list.decide("good.com", Disposition::Approved, 7).unwrap();
+    assert!(list.ripen_at(TODAY + FORGOTTEN).is_empty());
+    assert!(list.knows("new.com"));
+    list.ripen_at(TODAY + FORGOTTEN + 1);
+    assert!(!list.knows("new.com") && list.knows("good.com"));
 }

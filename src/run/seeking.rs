@@ -32,7 +32,7 @@ pub struct Doubt<'a> {
     pub remote: &'a Domain,
     /// The address at which the server was called.
     pub server: Option<IpAddr>,
-    /// A rule names whoever claimed: it is a partner, and not unproven.
+    /// A rule names whoever claimed: it is a partner, and not just anybody.
     pub listed: bool,
 }
 
@@ -96,9 +96,9 @@ mod tests {
         Domain::parse(name).unwrap()
     }
 
-    // An unproven peer must not raise an alarm about the server behind.
+    // One domain that no rule names must not raise an alarm about the server behind.
     #[test]
-    fn one_unproven_peer_shows_nothing_and_a_partner_or_two_unproven_peers_do() {
+    fn one_unlisted_domain_shows_nothing_and_a_partner_or_two_unlisted_ones_do() {
         let seeking = Seeking::default();
         let hosted = domain("hall.example");
         let doubted = |remote: &str, listed| {

@@ -79,7 +79,7 @@ impl Remains {
             // Whoever cannot be told is at work, and is told again.
             let _sent = self.tx.send(Order::Overtaken);
             for (cargo, given) in self.given.borrow().iter() {
-                let _sent = cargo.has_settled(*given) || cargo.take_back();
+                let _settled_or_asked = cargo.has_settled(*given) || cargo.take_back();
             }
             if tokio::time::timeout(AGAIN, self.clone().settles()).await.is_ok() {
                 return;

@@ -1,4 +1,4 @@
-//! What the tests of this room share: a policy, a home, and an outside made of pipes.
+//! What the tests of this room share: a policy, params of relays, and a transport made of pipes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -35,7 +35,7 @@ pub(crate) fn federating(federation: Federation) -> Arc<Policy> {
     Arc::new(policy.unwrap_or_else(|| panic!("{findings:?}")))
 }
 
-/// An outside that knows as many connections as the test has laid out, and hands the other ends to the test.
+/// A transport that knows as many connections as the test has laid out, and hands the other ends to the test.
 #[derive(Default)]
 pub(crate) struct Scripted {
     pipes: Arc<Mutex<VecDeque<DuplexStream>>>,
@@ -161,7 +161,7 @@ pub(crate) fn relays() -> RelayParams {
     }
 }
 
-/// Tools around that outside.
+/// Tools around that transport.
 pub(crate) fn tools(transport: Scripted) -> Arc<Tools> {
     let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
     let registry = Registry::new(policy(), Duration::from_secs(30), 1);

@@ -58,7 +58,7 @@ async fn a_question_without_a_place_waits_within_its_own_time() {
     assert!(tools.peering.verifier.held().told.is_empty());
 }
 
-// "with 200 networks attacking at once an honest dialback of any domain stands within 2 s".
+// With 200 networks attacking at once an honest dialback of any domain stands within 2 s.
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_has_the_place_of_one_who_has_had_his_turn() {
     let (tools, _lines) = silent(TurnParams { places: 8, ..TurnParams::default() });

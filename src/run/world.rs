@@ -1,4 +1,4 @@
-//! The outside as it is: sockets, TLS and the DNS.
+//! The transport as it is: sockets, TLS and the DNS.
 //!
 //! Candidates come from the DNS for remote domains and from the configuration for backends, and are tried one by one. That the
 //! DNS failed or nobody answered is remembered in [`super::circuit`] (CLS-07, LIM-06); what a server *said* never is.
@@ -49,7 +49,7 @@ pub struct Params {
     /// Where the backends take clients, in the order to try.
     pub clients: BTreeMap<Domain, Clients>,
     /// Domains whose servers read a PROXY header on connections for federation, with what was verified.
-    pub proxied: BTreeSet<Domain>,
+    pub read_proxy_header: BTreeSet<Domain>,
     /// What routes say of the ways out, by remote domain.
     pub ways: WaysOut,
     /// From where the world is called, for the hosted domains that say so.

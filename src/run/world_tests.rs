@@ -38,7 +38,7 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
             clients: BTreeMap::new(),
             resolver: Arc::new(resolver.unwrap()),
             backends: BTreeMap::from([(domain("hall.example"), backends)]),
-            proxied: std::collections::BTreeSet::new(),
+            read_proxy_header: std::collections::BTreeSet::new(),
             ways: WaysOut::default(),
             sources: BTreeMap::new(),
             dial: net::connect::Params::default(),

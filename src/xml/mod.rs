@@ -128,7 +128,7 @@ impl Limits {
         }
     }
 
-    /// The ceilings for what the server behind us says: several times those for unproven peers (L-inside-*). How it may grow is
+    /// The ceilings for what the server behind us says: several times those for the world (L-inside-*). How it may grow is
     /// not asked, for it goes to its readers as it is.
     pub fn inside() -> Self {
         Self {

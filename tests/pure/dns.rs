@@ -423,7 +423,7 @@ async fn a_lookup_that_waited_is_no_failure_of_its_domain() {
     }
 }
 
-// LIM-06: "what unproven peers cause feeds nothing that our own traffic reads": not even what was found to fail.
+// LIM-06: what unproven peers cause feeds nothing that our own traffic reads, not even what was found to fail.
 #[tokio::test]
 async fn what_unproven_peers_could_not_find_is_looked_up_anew_for_our_own_users() {
     let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
@@ -753,8 +753,8 @@ async fn steering_leads_backends_to_the_inside_listener() {
         assert_eq!(targets[0].mode, TlsMode::Starttls);
         assert_eq!(targets[0].addresses, ["127.0.0.9:5299".parse().unwrap()]);
     }
-    let relays = backend.targets(&domain("hall.example")).await.unwrap();
-    assert_eq!(relays[0].addresses, ["127.0.0.5:5269".parse().unwrap()]);
+    let targets = backend.targets(&domain("hall.example")).await.unwrap();
+    assert_eq!(targets[0].addresses, ["127.0.0.5:5269".parse().unwrap()]);
     assert_eq!(backend.targets(&domain("closed.example")).await, Err(DnsFault::Failed));
     for never in ["nowhere.example", "deep.nowhere.example"] {
         assert_eq!(backend.targets(&domain(never)).await, Err(DnsFault::NoDomain), "{never}");

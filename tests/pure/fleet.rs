@@ -52,7 +52,7 @@ impl Fleet {
         let now = Instant::now();
         let node = |n: usize| {
             let off = SKEW * u32::try_from(n).unwrap() / u32::try_from(nodes.max(2) - 1).unwrap();
-            (Arc::new(home_at(Clock::new(now, UNIX + off))), true)
+            (Arc::new(params_at(Clock::new(now, UNIX + off))), true)
         };
         let mut fleet = Self {
             nodes: (0..nodes).map(node).collect(),
@@ -333,7 +333,7 @@ struct Moved {
 }
 
 /// What the relays of a node share: secrets that all nodes have, and this clock.
-fn home_at(clock: Clock) -> RelayParams {
+fn params_at(clock: Clock) -> RelayParams {
     let ring = |facing, secret: &'static [u8]| Keyring::shared(facing, clock, [(secret, None)]);
     RelayParams {
         keys: Keyrings { world: ring(Facing::Public, WORLD), inside: ring(Facing::Backend, INSIDE) },
@@ -474,7 +474,7 @@ fn no_relay_vouches_for_a_key_that_is_old_or_of_another_place() {
     fleet.now += Timeouts::default().dialback + SKEW * 5;
     assert!(!fleet.vouches(1, Facing::Public, (hall, &name), &id, &key), "it is old");
     // A node an hour ahead makes keys that nobody else knows, and knows nobody else's.
-    fleet.nodes[2].0 = Arc::new(home_at(Clock::new(fleet.now, UNIX + Duration::from_secs(7_200))));
+    fleet.nodes[2].0 = Arc::new(params_at(Clock::new(fleet.now, UNIX + Duration::from_secs(7_200))));
     let (_, id, key) = fleet.half_out(2, &name);
     assert!(!fleet.vouches(1, Facing::Public, (hall, &name), &id, &key));
     let (_, id, key) = fleet.half_out(1, &name);

@@ -169,9 +169,9 @@ fn each_fault_of_a_leaf_is_told_apart() {
     assert_eq!(early, Err(TrustFault::NotYetValid));
     let is_ca = judge(&authority, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     assert_eq!(is_ca, Err(TrustFault::IsCa));
-    let unproven = Authority::new("stranger").issue(&["a.example"]);
+    let unknown = Authority::new("stranger").issue(&["a.example"]);
     assert_eq!(
-        describe(&authority.trust(), &unproven.chain).trust.by_default(),
+        describe(&authority.trust(), &unknown.chain).trust.by_default(),
         Err(TrustFault::UnknownIssuer)
     );
     let impostor = Authority::new("root").issue(&["a.example"]);
@@ -269,8 +269,8 @@ fn a_path_is_known_by_the_root_that_it_ends_at() {
     }
     let described = describe(&store, &shown(&one));
     assert!(root_for(&described, &domain("a.example")).unwrap().name.ends_with("CN=One"));
-    let unproven = describe(&store, &shown(&Authority::new("One")));
-    assert_eq!(root_for(&unproven, &domain("a.example")), None);
+    let unknown = describe(&store, &shown(&Authority::new("One")));
+    assert_eq!(root_for(&unknown, &domain("a.example")), None);
 }
 
 // RFC 5280 4.2.1.10, for dNSName by the path validator, for SRVName and xmppAddr by ours.
@@ -425,10 +425,10 @@ fn revocation_lists_are_heeded() {
         revocation: Some(Revocation::load(&[path], ByIssuer).unwrap()),
         ..TrustStore::default()
     };
-    let unproven = Authority::new("nobody's root");
-    assert_eq!(describe(&under(&unproven, &ours), &leaf.chain).trust.by_default(), Err(TrustFault::Revoked));
+    let unknown = Authority::new("nobody's root");
+    assert_eq!(describe(&under(&unknown, &ours), &leaf.chain).trust.by_default(), Err(TrustFault::Revoked));
     assert_eq!(
-        describe(&under(&unproven, &others), &leaf.chain).trust.by_default(),
+        describe(&under(&unknown, &others), &leaf.chain).trust.by_default(),
         Err(TrustFault::UnknownIssuer)
     );
     let mut old = leaf_params(&["a.example"]);

@@ -75,8 +75,8 @@ fn from_any_to_listed_nobody_who_is_known_is_cut_off() {
     );
     done(&scene, "check", &["check"]);
     done(&scene, "shadow", &["reload"]);
-    let mut unproven = scene.remotes[2].login();
-    exchange(&mut inside, &mut unproven);
+    let mut unlisted = scene.remotes[2].login();
+    exchange(&mut inside, &mut unlisted);
     exchange(&mut inside, &mut friend);
     exchange(&mut inside, &mut old);
     let said = done(&scene, "told", &["policy", "shadow"]);
@@ -91,7 +91,7 @@ fn from_any_to_listed_nobody_who_is_known_is_cut_off() {
     assert!(text.contains("policies: [policies/learned.yaml]\n") && !text.contains("shadow"), "{text}");
     exchange(&mut inside, &mut friend);
     exchange(&mut inside, &mut old);
-    let id = inside.message(unproven.jid(), "and now?");
+    let id = inside.message(unlisted.jid(), "and now?");
     let (condition, words) = inside.told(&id);
     assert_eq!(condition, "forbidden");
     assert!(words.starts_with("stranger.example: no rule allows this domain"), "{words}");

@@ -38,8 +38,8 @@ fn friend_with(scene: &mut Scene, program: Remote, proof: Proof, words: &[(&str,
 
 /// The same on this host.
 fn friend_at(host: &Host, scene: &Scene, program: Remote, proof: Proof, words: &[(&str, &str)]) -> Server {
-    let unproven = Authority::new("An authority that nobody knows");
-    let authority = if proof == Proof::Dialback { &unproven } else { &scene.authority };
+    let unknown = Authority::new("An authority that nobody knows");
+    let authority = if proof == Proof::Dialback { &unknown } else { &scene.authority };
     let leaf = authority.leaf(FRIEND, Usage::Both, host.directory());
     let roots = authority.write_root(host.directory());
     let place = Place { host, address: Scene::outside(LAST), domain: FRIEND, user: "guest" };

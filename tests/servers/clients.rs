@@ -374,10 +374,10 @@ fn a_header_of_the_load_balancer_is_required_and_believed() {
     let (mut scene, desk) = scene(Legacy::Prosody, &Wishes::default());
     let balancer = scene.outsider(40);
     // From elsewhere, with a good header.
-    let mut unproven = Raw::connect(&desk.host, 15222);
-    unproven.say("PROXY TCP4 203.0.113.77 192.0.2.1 4000 5222\r\n");
-    unproven.open();
-    assert_eq!(unproven.end().0, "");
+    let mut elsewhere = Raw::connect(&desk.host, 15222);
+    elsewhere.say("PROXY TCP4 203.0.113.77 192.0.2.1 4000 5222\r\n");
+    elsewhere.open();
+    assert_eq!(elsewhere.end().0, "");
     for malformed in [
         "<?xml version='1.0'?><stream:stream to='hall.example' xmlns='jabber:client'>",
         "PROXY TCP4 203.0.113.77 192.0.2.1 04000 5222\r\n",

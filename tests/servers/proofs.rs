@@ -110,8 +110,8 @@ impl Stage {
         self.friend = None;
         let leaf = self.keys[key].write(&format!("key-{key}"), self.host.directory());
         // Whoever does not know our authority asks back.
-        let unproven = Authority::new("An authority that nobody knows");
-        let authority = if self.accepts == Proof::Dialback { &unproven } else { &self.scene.authority };
+        let unknown = Authority::new("An authority that nobody knows");
+        let authority = if self.accepts == Proof::Dialback { &unknown } else { &self.scene.authority };
         let roots = authority.write_root(self.host.directory());
         let place = Place { host: &self.host, address: Scene::outside(LAST), domain: FRIEND, user: "guest" };
         let tls = Tls { leaf: &leaf, roots: &roots.to_string_lossy(), proof: self.accepts };

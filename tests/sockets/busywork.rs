@@ -133,7 +133,7 @@ async fn a_zone_that_denies_its_own_keys_costs_a_bounded_number_of_questions() {
     let ip = world.names.address().ip();
     let good = own(FRIEND);
     let friend = world.peer_with(20, &[FRIEND], good.clone(), Manner::default()).await.unwrap();
-    let unproven = world.peer_with(21, &[EVIL], own(EVIL), Manner::default()).await.unwrap();
+    let unlisted = world.peer_with(21, &[EVIL], own(EVIL), Manner::default()).await.unwrap();
     let (port, at) = (friend.address.port(), friend.address.ip());
     let key: String =
         digest(&SHA256, &good.der().unwrap().1).as_ref().iter().map(|o| format!("{o:02x}")).collect();
@@ -143,7 +143,7 @@ async fn a_zone_that_denies_its_own_keys_costs_a_bounded_number_of_questions() {
     let signer = zones::key(&folder, "example");
     let file = zones::sign(&folder, "example", &records, &signer, &[]);
     let (_unbound, behind) = zones::unbound(&folder, ip, &[("example", file, None)]);
-    let (resolver, [asked, others]) = between(ip, behind, unproven.address.port()).await;
+    let (resolver, [asked, others]) = between(ip, behind, unlisted.address.port()).await;
     let text = std::fs::read_to_string(&world.config).unwrap();
     let before = format!("dns: {{ servers: [\"{}\"]", world.names.address());
     assert!(text.contains(&before), "{text}");
@@ -155,7 +155,7 @@ async fn a_zone_that_denies_its_own_keys_costs_a_bounded_number_of_questions() {
 
     // Whoever calls.
     let begun = Instant::now();
-    let mut stream = unproven.call(HALL).unwrap().open().await.unwrap();
+    let mut stream = unlisted.call(HALL).unwrap().open().await.unwrap();
     assert!(!stream.offers_external());
     assert_eq!(stream.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
     let pair = format!("{EVIL}>{HALL}");
@@ -175,11 +175,11 @@ async fn a_zone_that_denies_its_own_keys_costs_a_bounded_number_of_questions() {
     let outbound = asked.swap(0, Ordering::Relaxed);
     assert!((20..=MOST).contains(&outbound), "{outbound} questions");
     println!("questions: {inbound} in, {outbound} out, in {:?}", begun.elapsed());
-    assert!(unproven.inbox.is_empty());
+    assert!(unlisted.inbox.is_empty());
     world.counted("limited_total", &[("limit", "validation")], 2.0).await.unwrap();
 
     // Meanwhile others are looked up as ever: nothing is held against them.
-    let crowd: Vec<_> = (0..8).map(|_| unproven.call(HALL).unwrap()).collect();
+    let crowd: Vec<_> = (0..8).map(|_| unlisted.call(HALL).unwrap()).collect();
     let crowd: Vec<_> = crowd.into_iter().map(|call| tokio::spawn(call.open())).collect();
     others.store(0, Ordering::Relaxed);
     let mut stream = friend.call(HALL).unwrap().open().await.unwrap();

@@ -212,8 +212,8 @@ async fn the_server_behind_is_told_who_was_verified_how_and_by_which_rule() {
     receiver.told(&format!("src={from} authority={HALL} unique={unique} end")).await;
 
     // What was refused is told to nobody; what the gateway opens of its own accord has no facts.
-    let unproven = peer(&world, 12, STRANGER).await;
-    let mut refused = unproven.call_bare(HALL).unwrap().open().await.unwrap();
+    let unlisted = peer(&world, 12, STRANGER).await;
+    let mut refused = unlisted.call_bare(HALL).unwrap().open().await.unwrap();
     refused.dialback(STRANGER, HALL).await.unwrap();
     let shown = seen.lock().unwrap().clone();
     assert!(!shown.iter().any(|shown| shown.text(0xe0) == Some(STRANGER)), "{shown:?}");

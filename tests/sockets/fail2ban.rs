@@ -51,9 +51,9 @@ async fn the_filter_finds_who_does_harm_and_nobody_else() {
             assert!(world.login_from_outside("juliet", HALL, Some("wrong")).await.is_err());
         }
         let romeo = world.login_from_outside("romeo", HALL, None).await.unwrap();
-        // An unproven peer that no rule names has done nothing wrong.
-        let unproven = peer(world, 20, STRANGER).await;
-        let mut stream = unproven.call_bare(HALL).unwrap().open().await.unwrap();
+        // A domain that no rule names has done nothing wrong.
+        let unlisted = peer(world, 20, STRANGER).await;
+        let mut stream = unlisted.call_bare(HALL).unwrap().open().await.unwrap();
         assert!(matches!(stream.dialback(STRANGER, HALL).await.unwrap(), Word::Error(_)));
         // A partner, whose words on its way out are a line about somebody else.
         let friend = peer(world, 21, FRIEND).await;

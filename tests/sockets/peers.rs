@@ -326,7 +326,7 @@ async fn stanzas_for_a_changed_server_come_back_until_an_operator_approves() {
 
 // "Never a way to hold a victim by forging": who has proven nothing leaves no trace in the memory, whatever he claims and shows.
 #[tokio::test]
-async fn an_unproven_peer_who_proves_nothing_changes_nothing() {
+async fn who_proves_nothing_changes_nothing() {
     let (world, other, _state) = remembering("certificate, dialback", "hold").await;
     let peer = partner(&world, &by(&world.authority)).await;
     let mut living = comes(&world, &peer, "as ever").await;

@@ -294,11 +294,11 @@ async fn a_file_proves_a_partner_both_ways_and_what_is_wrong_with_it_is_told() {
     }
 
     // A web server whose certificate is for another name, of an authority that nobody knows, or past; and none at all.
-    let unproven = Authority::new("nobody's authority").unwrap();
+    let unknown = Authority::new("nobody's authority").unwrap();
     let of = |leaf: Leaf| world.authority.issue(&leaf).unwrap();
     let webs = [
         ("for another name", Some(of(Leaf::of(&["elsewhere.example"])))),
-        ("of an authority that nobody knows", Some(unproven.issue(&Leaf::of(&["w1.web.example"])).unwrap())),
+        ("of an authority that nobody knows", Some(unknown.issue(&Leaf::of(&["w1.web.example"])).unwrap())),
         ("past", Some(of(Leaf { expired: true, ..Leaf::of(&["w2.web.example"]) }))),
         ("no web server", None),
     ];

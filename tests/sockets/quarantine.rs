@@ -267,10 +267,10 @@ async fn a_newcomer_says_a_little_until_an_operator_lets_him_out_or_shuts_him_ou
 
 // POL-24: who no rule names, a rule that lets somebody out, and a shadow that would.
 #[tokio::test]
-async fn unproven_peers_are_taken_in_within_bounds_and_a_rule_lets_them_out() {
+async fn whom_no_rule_names_is_taken_in_within_bounds_and_a_rule_lets_them_out() {
     let world = world().await;
-    let unproven = peer(&world, 12, STRANGER).await;
-    let mut stream = by_certificate(&unproven, HALL).await;
+    let unlisted = peer(&world, 12, STRANGER).await;
+    let mut stream = by_certificate(&unlisted, HALL).await;
     let message = |n: usize| {
         format!("<message from='s@stranger.example' to='{OURS}' id='s{n}'><body>x</body></message>")
     };
@@ -280,7 +280,7 @@ async fn unproven_peers_are_taken_in_within_bounds_and_a_rule_lets_them_out() {
     arrives(&world, "s1").await;
     // Nothing is said beside the error where the operator has nothing to say.
     assert_eq!(
-        error(&answer(&unproven, "s2").await),
+        error(&answer(&unlisted, "s2").await),
         ("wait".into(), "policy-violation".into(), String::new())
     );
     assert_eq!(one(&world, STRANGER).await["rule"], "default");
@@ -364,7 +364,7 @@ async fn a_shadow_tells_whom_it_would_let_out_of_quarantine_and_whom_it_would_ho
 #[tokio::test]
 async fn what_was_decided_and_what_was_sent_outlives_a_restart() {
     let mut world = world().await;
-    let (friend, unproven) = (peer(&world, 10, FRIEND).await, peer(&world, 12, STRANGER).await);
+    let (friend, unlisted) = (peer(&world, 10, FRIEND).await, peer(&world, 12, STRANGER).await);
     let mut stream = by_certificate(&friend, HALL).await;
     for n in 0..3 {
         stream.send(message(n)).await.unwrap();
@@ -384,7 +384,7 @@ async fn what_was_decided_and_what_was_sent_outlives_a_restart() {
     let mut stream = by_certificate(&friend, HALL).await;
     stream.send(message(3)).await.unwrap();
     error(&answer(&friend, "m3").await);
-    let mut call = unproven.call(HALL).unwrap().open().await.unwrap();
+    let mut call = unlisted.call(HALL).unwrap().open().await.unwrap();
     assert_ne!(call.external(STRANGER).await.ok(), Some(Login::Success));
     decide(&world, "approve", FRIEND).await;
     drop(stream);

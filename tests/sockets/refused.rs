@@ -208,7 +208,7 @@ async fn outwards_the_stream_of_the_server_behind_goes_on_too() {
     let error = friend.inbox.wait(|n| n.attr("id") == Some("r")).await.unwrap();
     assert_eq!((error.name.as_str(), error.attr("type")), ("iq", Some("error")));
     told(&error, "beyond-peer-limit", true);
-    // What unproven peers may not send, our own server may: there it ends in a limit of the peer's alone.
+    // What the world may not send, our own server may: there it ends in a limit of the peer's alone.
     let seventy: String = (0..70).map(|i| format!(" a{i}='1'")).collect();
     world.legacy.send(format!("<message from='{YOU}' to='{ME}'><x{seventy}/><body>seventy</body></message>"));
     friend.inbox.wait_body("seventy").await.unwrap();

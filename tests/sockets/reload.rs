@@ -328,14 +328,14 @@ async fn a_key_on_its_way_survives_changes_of_the_secret() {
     }
 }
 
-// POL-07: "streams with a pair no longer allowed are closed": `federation: any` becomes `listed`, and the unproven peer's pair ends at
+// POL-07: "streams with a pair no longer allowed are closed": `federation: any` becomes `listed`, and the pair of a domain that is not listed ends at
 // once, while a pair of another domain stays. What the gateway was said to do is what it does.
 #[tokio::test]
-async fn an_unproven_peers_pair_ends_at_once_when_any_becomes_listed() {
+async fn an_unlisted_domains_pair_ends_at_once_when_any_becomes_listed() {
     let world = World::build(&Plan::listed(HALL, POLICY).and(ANNEX, "any", None)).await.unwrap();
     let cousin = peer(&world, 11, COUSIN).await;
     let outsider = peer(&world, 12, STRANGER).await;
-    let mut unproven = by_certificate(&outsider, ANNEX).await;
+    let mut unlisted = by_certificate(&outsider, ANNEX).await;
     let mut partner = by_certificate(&cousin, HALL).await;
     let text = std::fs::read_to_string(&world.config).unwrap();
     let (before, after) = text.split_once(&format!("- name: {ANNEX}")).unwrap();
@@ -348,10 +348,10 @@ async fn an_unproven_peers_pair_ends_at_once_when_any_becomes_listed() {
     let plan = ask(&world.socket(), &["reload", "--plan"]).await["plan"].clone();
     assert_eq!(plan["settings"], json!([format!("domains[{ANNEX}].federation: any -> listed")]));
     assert_eq!(plan["closes"].as_array().unwrap().len(), 1, "{plan:#}");
-    still_passes(&world, &mut unproven, "x@stranger.example", "k@annex.example", "only a plan").await;
+    still_passes(&world, &mut unlisted, "x@stranger.example", "k@annex.example", "only a plan").await;
     let done = ask(&world.socket(), &["reload"]).await["plan"].clone();
     assert_eq!(done, plan);
-    assert_eq!(unproven.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
+    assert_eq!(unlisted.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
     still_passes(&world, &mut partner, "c@cousin.example", "j@hall.example", "stays").await;
 }
 

@@ -115,8 +115,8 @@ async fn what_is_in_the_shadow_is_told_everywhere_and_acts_nowhere_until_it_is_p
     let none = tell(&world.socket(), &["policy", "shadow"]).await;
     assert!(none.code == 1 && none.err.contains("no policy is in the shadow"), "{none:?}");
     shadow(&world, NEXT).await;
-    let unproven = peer(&world, 13, STRANGER).await;
-    let mut late = by_dialback(&unproven, HALL).await;
+    let unlisted = peer(&world, 13, STRANGER).await;
+    let mut late = by_dialback(&unlisted, HALL).await;
 
     // Nothing of it acts.
     still_passes(&world, &mut early, "a@friend.example", "j@hall.example", "early").await;

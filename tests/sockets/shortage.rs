@@ -126,7 +126,7 @@ async fn the_limit_of_open_files_is_raised_as_far_as_allowed_and_told_if_that_is
 // lives and the streams that stand do not notice.
 #[tokio::test]
 async fn unproven_peers_who_send_all_they_may_do_not_use_up_the_memory() {
-    const STRANGERS: usize = 400;
+    const UNPROVEN: usize = 400;
     let plan = plan().timeout("first-byte", "1m").timeout("header", "2m").timeout("unauth", "10m");
     let mut apart = Apart::build(&plan).await;
     let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
@@ -134,12 +134,12 @@ async fn unproven_peers_who_send_all_they_may_do_not_use_up_the_memory() {
     let world = &apart.world;
     // What it has, and so much more for each of them: L-preauth-element and its own upkeep.
     let (before, each) = (apart.memory("VmData"), 64 << 10);
-    let allowed = before + each * STRANGERS as u64;
+    let allowed = before + each * UNPROVEN as u64;
     let limit = format!("--data={allowed}:{allowed}");
     let set = Command::new("prlimit").args(["--pid", &apart.id().as_raw_pid().to_string(), &limit]).status();
     assert!(set.unwrap().success());
     let mut callers = Vec::new();
-    for n in 0..STRANGERS {
+    for n in 0..UNPROVEN {
         let source = Ipv4Addr::new(127, 60, 3, u8::try_from(1 + n % 250).unwrap());
         let mut stream = dial(source.into(), world.at.public).await.unwrap();
         let header = Greeting::of("stranger.example", HALL).octets();
@@ -159,7 +159,7 @@ async fn unproven_peers_who_send_all_they_may_do_not_use_up_the_memory() {
     bystander.unharmed(world).await;
     let grown = apart.memory("VmData").saturating_sub(before);
     assert!(apart.lives(), "it ended under the flood");
-    assert!(grown <= each * STRANGERS as u64, "{grown}");
+    assert!(grown <= each * UNPROVEN as u64, "{grown}");
 }
 
 // ------------------------------------------------------------------------------------------------ the disk
@@ -175,7 +175,7 @@ async fn with_small_disk(plan: &Plan, disk: &Path) -> (Apart, PathBuf) {
     (apart, seen)
 }
 
-/// An unproven peer who is turned away after a word, which is a record.
+/// An unproven peer that is turned away after a word, which is a record.
 async fn visit(world: &World, n: u8) {
     let mut wire = Wire::new(dial(Ipv4Addr::new(127, 60, 4, n).into(), world.at.public).await.unwrap());
     wire.send("<nonsense/>").await.unwrap();

@@ -20,9 +20,9 @@ use crate::sockets::*;
 #[tokio::test]
 async fn a_domain_that_is_not_listed_is_not_offered_external() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
+    let unlisted = peer(&world, 10, STRANGER).await;
     let costs = Costs::of(&world, STRANGER).await;
-    let mut stream = unproven.call(HALL).unwrap().open().await.unwrap();
+    let mut stream = unlisted.call(HALL).unwrap().open().await.unwrap();
     assert_eq!(stream.external(STRANGER).await.unwrap(), Login::NotOffered);
     stream.close().await.unwrap();
     costs.nothing(&world);
@@ -32,8 +32,8 @@ async fn a_domain_that_is_not_listed_is_not_offered_external() {
 #[tokio::test]
 async fn external_that_was_not_offered_is_not_accepted() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
-    let mut stream = unproven.call(HALL).unwrap().open().await.unwrap();
+    let unlisted = peer(&world, 10, STRANGER).await;
+    let mut stream = unlisted.call(HALL).unwrap().open().await.unwrap();
     stream
         .send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>")
         .await
@@ -47,9 +47,9 @@ async fn external_that_was_not_offered_is_not_accepted() {
 #[tokio::test]
 async fn a_domain_that_is_not_listed_is_refused_by_dialback() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
+    let unlisted = peer(&world, 10, STRANGER).await;
     let costs = Costs::of(&world, STRANGER).await;
-    let mut stream = unproven.call_bare(HALL).unwrap().open().await.unwrap();
+    let mut stream = unlisted.call_bare(HALL).unwrap().open().await.unwrap();
     assert_eq!(stream.dialback(STRANGER, HALL).await.unwrap(), error("policy-violation"));
     costs.nothing_but(&world, "not-listed").await;
     // DB-07: "Dialback errors never close the stream".
@@ -61,7 +61,7 @@ async fn a_domain_that_is_not_listed_is_refused_by_dialback() {
 async fn a_second_pair_on_an_allowed_stream_is_judged_like_the_first() {
     let world = border().await;
     let friend = peer(&world, 10, FRIEND).await;
-    let _unproven_peer = peer(&world, 11, STRANGER).await;
+    let _unlisted = peer(&world, 11, STRANGER).await;
     let mut stream = by_certificate(&friend, HALL).await;
     let costs = Costs::of(&world, STRANGER).await;
     assert_eq!(stream.dialback(STRANGER, HALL).await.unwrap(), error("policy-violation"));
@@ -92,7 +92,7 @@ async fn a_second_pair_does_not_live_off_the_proof_of_the_first() {
 #[tokio::test]
 async fn a_stream_without_version_gets_the_same_verdict() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
+    let unlisted = peer(&world, 10, STRANGER).await;
     let cousin = peer(&world, 11, COUSIN).await;
     let costs = Costs::of(&world, STRANGER).await;
     let old = |peer: &gatehouse::demo::peer::Peer| {
@@ -100,7 +100,7 @@ async fn a_stream_without_version_gets_the_same_verdict() {
         call.greeting.version = false;
         call
     };
-    let mut stream = old(&unproven).open().await.unwrap();
+    let mut stream = old(&unlisted).open().await.unwrap();
     assert_eq!((stream.header.attr("version"), stream.features.as_ref()), (None, None));
     assert_eq!(stream.dialback(STRANGER, HALL).await.unwrap(), error("policy-violation"));
     costs.nothing_but(&world, "not-listed").await;
@@ -129,10 +129,10 @@ async fn a_key_in_clear_is_refused_for_everybody() {
 #[tokio::test]
 async fn a_header_without_from_gets_the_same_verdict() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
+    let unlisted = peer(&world, 10, STRANGER).await;
     let friend = peer(&world, 11, FRIEND).await;
     let costs = Costs::of(&world, STRANGER).await;
-    let mut stream = as_domain(unproven.call(HALL).unwrap(), None).open().await.unwrap();
+    let mut stream = as_domain(unlisted.call(HALL).unwrap(), None).open().await.unwrap();
     assert!(!stream.offers_external());
     assert_eq!(stream.dialback(STRANGER, HALL).await.unwrap(), error("policy-violation"));
     costs.nothing_but(&world, "not-listed").await;
@@ -177,7 +177,7 @@ async fn each_hosted_domain_is_judged_by_its_own_list() {
 #[tokio::test]
 async fn the_backend_cannot_reach_a_domain_that_is_not_listed() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
+    let unlisted = peer(&world, 10, STRANGER).await;
     let asked = world.names.asked_about(STRANGER);
     world.legacy.message("j@hall.example", "s@stranger.example", "hello?");
     let bounce = world.legacy.bounces.wait(|n| n.attr("from") == Some("s@stranger.example")).await.unwrap();
@@ -185,7 +185,7 @@ async fn the_backend_cannot_reach_a_domain_that_is_not_listed() {
     let labels = [("outcome", "deny"), ("reason", "not-listed")];
     world.counted("policy_verdicts_total", &labels, 1.0).await.unwrap();
     // The backend alone is spoken to: it hears why.
-    assert_eq!((world.names.asked_about(STRANGER), unproven.visits()), (asked, 0));
+    assert_eq!((world.names.asked_about(STRANGER), unlisted.visits()), (asked, 0));
 }
 
 // Contract 3: "direction: inbound | outbound | both".
@@ -245,10 +245,10 @@ async fn a_suffix_without_a_dot_is_another_domain() {
 #[tokio::test]
 async fn upper_case_changes_no_verdict() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
+    let unlisted = peer(&world, 10, STRANGER).await;
     let friend = peer(&world, 11, FRIEND).await;
     let costs = Costs::of(&world, STRANGER).await;
-    let mut stream = as_domain(unproven.call(HALL).unwrap(), Some("STRANGER.Example")).open().await.unwrap();
+    let mut stream = as_domain(unlisted.call(HALL).unwrap(), Some("STRANGER.Example")).open().await.unwrap();
     assert!(!stream.offers_external());
     assert_eq!(stream.dialback("Stranger.EXAMPLE", "HALL.example").await.unwrap(), error("policy-violation"));
     costs.nothing_but(&world, "not-listed").await;
@@ -267,10 +267,10 @@ async fn upper_case_changes_no_verdict() {
 #[tokio::test]
 async fn a_trailing_dot_changes_no_verdict() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
+    let unlisted = peer(&world, 10, STRANGER).await;
     let friend = peer(&world, 11, FRIEND).await;
     let costs = Costs::of(&world, STRANGER).await;
-    let mut stream = as_domain(unproven.call(HALL).unwrap(), Some("stranger.example.")).open().await.unwrap();
+    let mut stream = as_domain(unlisted.call(HALL).unwrap(), Some("stranger.example.")).open().await.unwrap();
     assert!(!stream.offers_external());
     assert_eq!(stream.dialback("stranger.example.", HALL).await.unwrap(), error("policy-violation"));
     costs.nothing_but(&world, "not-listed").await;
@@ -333,11 +333,11 @@ async fn names_that_two_systems_read_differently_are_refused() {
 async fn three_kinds_of_no_sound_the_same() {
     let plan = plan().and("closed.example", "none", None);
     let world = World::build(&plan).await.unwrap();
-    let (unproven, spam) = (peer(&world, 10, STRANGER).await, peer(&world, 11, "spam.friend.example").await);
+    let (unlisted, spam) = (peer(&world, 10, STRANGER).await, peer(&world, 11, "spam.friend.example").await);
     let friend = peer(&world, 12, FRIEND).await;
     let mut told = Vec::new();
     for (peer, sender, hosted) in [
-        (&unproven, STRANGER, HALL),
+        (&unlisted, STRANGER, HALL),
         (&spam, "spam.friend.example", HALL),
         (&friend, FRIEND, "closed.example"),
     ] {
@@ -459,8 +459,8 @@ async fn the_backends_stanzas_open_their_pairs() {
 #[tokio::test]
 async fn nobody_else_may_call_on_the_inside() {
     let world = border().await;
-    let unproven = peer(&world, 10, STRANGER).await;
-    let call = unproven.call_bare(HALL).unwrap();
+    let unlisted = peer(&world, 10, STRANGER).await;
+    let call = unlisted.call_bare(HALL).unwrap();
     let mut wire = Wire::new(dial(call.source, world.at.inside).await.unwrap());
     // The connection may be gone before the octets are.
     let _ = wire.send(Greeting::of(HALL, COUSIN).octets()).await;

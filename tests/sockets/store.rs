@@ -268,8 +268,8 @@ async fn one_node_tells_what_all_know(program: Program) {
     }
     let cousin = peer(&second, 10, COUSIN).await;
     let _stream = by_certificate(&cousin, HALL).await;
-    let unproven = peer(&second, 11, STRANGER).await;
-    let mut refused = unproven.call(HALL).unwrap().open().await.unwrap();
+    let unlisted = peer(&second, 11, STRANGER).await;
+    let mut refused = unlisted.call(HALL).unwrap().open().await.unwrap();
     let _no = refused.external(STRANGER).await;
     second.counted("policy_verdicts_total", &[("outcome", "deny")], 1.0).await.unwrap();
     let of_second = cluster(&second).await["nodes"][0]["node"].as_str().unwrap().to_owned();

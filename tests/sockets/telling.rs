@@ -91,12 +91,12 @@ async fn what_is_wrong_with_a_partners_certificate_is_told_in_the_list_and_in_th
     let world = border().await;
     let leaf = |name: &str| Leaf::of(&[name]);
     let expired = Leaf { expired: true, ..leaf("old.friend.example") };
-    let unproven = Authority::new("Somebody's Own Root").unwrap();
+    let unknown = Authority::new("Somebody's Own Root").unwrap();
     let table = [
         ("old.friend.example", world.authority.issue(&expired).unwrap(), "expired", "expired on 20"),
         (
             "own.friend.example",
-            unproven.issue(&leaf("own.friend.example")).unwrap(),
+            unknown.issue(&leaf("own.friend.example")).unwrap(),
             "unknown-issuer",
             "Somebody's Own Root",
         ),
@@ -431,9 +431,9 @@ async fn said_to_look_elsewhere(world: &World) -> bool {
     alarms.iter().any(|alarm| alarm.as_str().unwrap().contains("find foreign domains at the inside listener"))
 }
 
-// "Steering not used": told for a partner, once two unproven peers have met it, and never while another cause is in sight.
+// "Steering not used": told for a partner, once two domains that no rule names have met it, and never while another cause is in sight.
 #[tokio::test]
-async fn a_server_behind_that_looks_elsewhere_is_told_and_no_unproven_peer_makes_it_seem_so() {
+async fn a_server_behind_that_looks_elsewhere_is_told_and_no_unlisted_domain_makes_it_seem_so() {
     let invalid = "<db:result from='FROM' to='TO' type='invalid'/>";
     let unwanted = "<db:result from='FROM' to='TO' type='error'><error type='cancel'><policy-violation \
                     xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></db:result>";

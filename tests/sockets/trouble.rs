@@ -247,9 +247,9 @@ async fn a_domain_without_service_is_not_found() {
 async fn a_lying_name_server_costs_bounded_time_and_wins_nothing() {
     let world = World::build(&hasty()).await.unwrap();
     let mut bystander = Bystander::of(&world, "j@hall.example").await;
-    let unproven = peer(&world, 10, STRANGER).await;
+    let unlisted = peer(&world, 10, STRANGER).await;
     let srv = |target: &str, port| RData::SRV(SRV::new(0, 0, port, Name::from_ascii(target).unwrap()));
-    let SocketAddr::V4(address) = unproven.address else { panic!() };
+    let SocketAddr::V4(address) = unlisted.address else { panic!() };
     let elsewhere = vec![
         ("_xmpp-server._tcp.elsewhere.example".to_owned(), srv("xmpp.elsewhere.example.", address.port())),
         ("xmpp.elsewhere.example".to_owned(), RData::A(A(*address.ip()))),
@@ -275,7 +275,7 @@ async fn a_lying_name_server_costs_bounded_time_and_wins_nothing() {
     // DNS-04: "the number of targets (<= 10) ... is capped".
     let hosts = world.names.asked_about(many);
     assert!(hosts <= 2 * 10 + 4, "{hosts} queries");
-    assert_eq!(unproven.visits(), 0);
+    assert_eq!(unlisted.visits(), 0);
     bystander.unharmed(&world).await;
 }
 

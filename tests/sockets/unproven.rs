@@ -101,8 +101,8 @@ async fn honest(world: &World, bank: &Peer, cousin: &Peer, rounds: usize, round:
     seen
 }
 
-// "with 200 networks attacking at once an honest dialback of any domain stands within 2 s, and .. our own users'
-// outbound .. is at most twice its calm value plus 50 ms". Asserted in orders of magnitude, for a test beside others; what each came
+// With 200 networks attacking at once an honest dialback of any domain stands within 2 s, and what our own users send
+// goes out in at most twice its calm time plus 50 ms. Asserted in orders of magnitude, for a test beside others; what each came
 // to is told with `--nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_unproven_peers_is_not_noticed() {

@@ -222,7 +222,7 @@ fn shadow(world: &World) {
 struct Outside {
     friend: Peer,
     cousin: Peer,
-    unproven: Peer,
+    unlisted: Peer,
 }
 
 impl Outside {
@@ -230,7 +230,7 @@ impl Outside {
         Self {
             friend: peer(world, 20, FRIEND).await,
             cousin: world.old_peer(21, &[COUSIN]).await.unwrap(),
-            unproven: peer(world, 22, STRANGER).await,
+            unlisted: peer(world, 22, STRANGER).await,
         }
     }
 
@@ -257,7 +257,7 @@ impl Outside {
         self.cousin.inbox.wait_body(&format!("{round} out")).await.unwrap();
         stream.message("x@bank.example", "j@hall.example", "forged").await.unwrap();
         stream.ending().await.unwrap();
-        let mut stream = self.unproven.call_bare(HALL).unwrap().open().await.unwrap();
+        let mut stream = self.unlisted.call_bare(HALL).unwrap().open().await.unwrap();
         assert!(matches!(stream.dialback(STRANGER, HALL).await.unwrap(), Word::Error(_)));
         // Nonsense where a TLS handshake is due.
         let mut direct = TcpStream::connect(world.at.direct).unwrap();

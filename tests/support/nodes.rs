@@ -120,9 +120,9 @@ impl Nodes {
             hosts.push(door);
         }
         let callers: Vec<_> = cast.callers.iter().map(|node| Net::Inside.address(number(*node))).collect();
-        let relays = world.host("legacy", &[(Net::Inside, 10)], callers[0]);
-        relays.asks(&callers);
-        let legacy = legacy(&relays, cast.legacy);
+        let home = world.host("legacy", &[(Net::Inside, 10)], callers[0]);
+        home.asks(&callers);
+        let legacy = legacy(&home, cast.legacy);
         let remotes = cast.remotes.iter().enumerate().map(|(n, peer)| {
             let host = world.host(&format!("remote{n}"), &[(Net::World, last(n))], resolver);
             remote(&host, address(n), peer, &known, Usage::Both)

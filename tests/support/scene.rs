@@ -63,7 +63,7 @@ pub struct Scene {
     /// The authority that all believe.
     pub authority: Authority,
     dns: Process,
-    relays: Host,
+    home: Host,
     world: World,
 }
 
@@ -120,17 +120,17 @@ impl Scene {
         let gateway = Gateway::start(&door, &setup);
 
         // Its only resolver is the gateway's steering address.
-        let relays = world.host("legacy", &[(Net::Inside, 10)], Net::Inside.address(1));
+        let home = world.host("legacy", &[(Net::Inside, 10)], Net::Inside.address(1));
         let legacy = match wishes.legacy {
-            Some(start) => start(&place(&relays)),
-            None => legacy(&relays, cast.legacy),
+            Some(start) => start(&place(&home)),
+            None => legacy(&home, cast.legacy),
         };
 
         let remotes = cast.remotes.iter().enumerate().map(|(n, peer)| {
             let host = world.host(&format!("remote{n}"), &[(Net::World, last(n))], resolver);
             remote(&host, address(n), peer, &known, cast.usage)
         });
-        Self { remotes: remotes.collect(), legacy, gateway, authority: known, dns, relays, world }
+        Self { remotes: remotes.collect(), legacy, gateway, authority: known, dns, home, world }
     }
 
     /// Whether the gateway asked the DNS of the open network for the servers of that domain.
@@ -174,18 +174,18 @@ impl Scene {
 
     /// Starts the stopped server behind the gateway again, in its place.
     pub fn revive_legacy(&mut self, program: Legacy) {
-        self.legacy = legacy(&self.relays, program);
+        self.legacy = legacy(&self.home, program);
     }
 }
 
 /// Starts the server behind the gateway on its host.
-pub fn legacy(relays: &Host, program: Legacy) -> Server {
-    Server::legacy(program, &place(relays))
+pub fn legacy(home: &Host, program: Legacy) -> Server {
+    Server::legacy(program, &place(home))
 }
 
 /// Where the server behind the gateway stands.
-pub fn place(relays: &Host) -> Place<'_> {
-    Place { host: relays, address: Net::Inside.address(10), domain: HOSTED, user: "warden" }
+pub fn place(home: &Host) -> Place<'_> {
+    Place { host: home, address: Net::Inside.address(10), domain: HOSTED, user: "warden" }
 }
 
 /// Starts a remote server with papers that fit its way of proof.

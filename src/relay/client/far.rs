@@ -99,12 +99,12 @@ impl Step<'_, '_> {
             initiating::Effect::Offered(offer) => {
                 if offer.binds_channel {
                     // CB-02: of those that can bind a channel, some will fail.
-                    self.misfit(Reason::BackendOffersBinding);
+                    self.misconfigured(Reason::BackendOffersBinding);
                 }
                 self.near_input(receiving::Input::Offered(offer));
             }
             // CB-09.
-            initiating::Effect::Signed => self.misfit(Reason::BackendSignsOffer),
+            initiating::Effect::Signed => self.misconfigured(Reason::BackendSignsOffer),
             initiating::Effect::Word(word, octets) => self.word(word, octets),
             initiating::Effect::Deliver(frame) => self.deliver(frame),
             initiating::Effect::PeerError(ending) => {
@@ -239,7 +239,7 @@ impl Step<'_, '_> {
         }
     }
 
-    fn misfit(&mut self, reason: Reason) {
+    fn misconfigured(&mut self, reason: Reason) {
         if let Some(hosted) = self.hosted() {
             self.note(Event::BackendMisconfigured { hosted, reason });
         }
@@ -261,11 +261,11 @@ impl Step<'_, '_> {
         }
         self.client.far = Life::Over;
         self.turn.push(Effect::Finish(Side::Far(FAR)));
-        let misfit = fault.reason.is(Class::Misconfigured);
-        if misfit {
-            self.misfit(fault.reason);
+        let misconfigured = fault.reason.is(Class::Misconfigured);
+        if misconfigured {
+            self.misconfigured(fault.reason);
         }
-        let reason = if misfit { fault.reason } else { Reason::BackendFault };
+        let reason = if misconfigured { fault.reason } else { Reason::BackendFault };
         match self.client.near {
             Life::Parting { .. } => self.near_close(),
             Life::Open(_) | Life::Closing { .. } | Life::Over => self.near_fault(reason, After::Resumable),

@@ -184,7 +184,7 @@ impl Far {
 
     /// The errand of a leg that never stood is over.
     fn refused(&mut self, why: Why, turn: &mut Turn<'_>) -> FarOutcome {
-        self.doubted(why.reason, turn);
+        self.key_rejected(why.reason, turn);
         let facing = self.terms.facing;
         let why = match facing {
             Facing::Backend => why.reason.of_backend().into(),
@@ -203,7 +203,7 @@ impl Far {
     }
 
     /// BE-01: a backend that says no, or nothing, to our key.
-    pub(in super::super) fn doubted(&self, reason: Reason, turn: &mut Turn<'_>) {
+    pub(in super::super) fn key_rejected(&self, reason: Reason, turn: &mut Turn<'_>) {
         let keyed = self.keyed.is_some() && self.terms.facing == Facing::Backend;
         if let Some(pair) = self.pair().filter(|_| keyed && reason.is_doubt()) {
             turn.push(Effect::KeyRejected(self.id, pair.sender.clone()));

@@ -210,7 +210,7 @@ impl Inbound {
         let Some(pending) = self.claims.take(id) else { return };
         if let Some(id) = pending.far {
             self.far(id, turn, |far, turn| {
-                far.doubted(reason, turn);
+                far.key_rejected(reason, turn);
                 far.close(turn)
             });
         }

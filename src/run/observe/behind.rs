@@ -28,7 +28,7 @@ pub(super) fn reached(observe: &Observe, meta: &Meta, (hosted, up): (&Domain, bo
         }
         return;
     }
-    // What an unproven peer meets behind a backend that answers says nothing of the backend.
+    // What others meet behind a backend that answers says nothing of the backend.
     let cause = around.detail.as_ref().map(|detail| detail.cause);
     if !up && !matches!(cause, Some(Cause::NotReached | Cause::TimedOut)) {
         return;
@@ -58,7 +58,7 @@ pub(super) fn reached(observe: &Observe, meta: &Meta, (hosted, up): (&Domain, bo
 }
 
 /// The server of this domain does not do what it is there for.
-pub(super) fn misfit(observe: &Observe, meta: &Meta, (hosted, reason): (&Domain, Reason)) {
+pub(super) fn misconfigured(observe: &Observe, meta: &Meta, (hosted, reason): (&Domain, Reason)) {
     let flow = meta.flow;
     if reason.is(Class::HalfFit) {
         // Told once until the backend was away.

@@ -48,7 +48,7 @@ pub(super) fn note(observe: &Observe, meta: &Meta, event: &Event) {
     let now = Timestamp::now();
     let Some(change) = observe.peers.with(|peers| peers.saw(&sight, now)) else { return };
     let met = Met { flow, pair: shown(pair), rule: &sight.rule, relay: Some(meta.id.to_string()) };
-    log_change(observe, &met, observe.budget.may_log(meta), &change, now);
+    report_change(observe, &met, observe.budget.may_log(meta), &change, now);
 }
 
 /// The same of what has come to wait because other nodes know the pair otherwise.
@@ -57,7 +57,7 @@ pub(super) fn note_met(observe: &Observe) {
         let flow = if peer.direction == Direction::Inbound.label() { Flow::S2sIn } else { Flow::S2sOut };
         let pair = format!("{}>{}", capped(&peer.from), capped(&peer.to));
         let met = Met { flow, pair, rule: &peer.rule, relay: None };
-        log_change(observe, &met, true, &change, Timestamp::now());
+        report_change(observe, &met, true, &change, Timestamp::now());
     }
 }
 
@@ -70,7 +70,7 @@ struct Met<'a> {
     relay: Option<String>,
 }
 
-fn log_change(observe: &Observe, met: &Met<'_>, in_log: bool, change: &PeerChange, now: Timestamp) {
+fn report_change(observe: &Observe, met: &Met<'_>, in_log: bool, change: &PeerChange, now: Timestamp) {
     let PeerChange { what, before, after, fate, .. } = change;
     let Met { flow, pair, rule, relay } = met;
     observe.metrics.peer_changed(what);

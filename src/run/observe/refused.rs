@@ -98,7 +98,7 @@ impl Observe {
     ) {
         match around.before {
             Before::News => {
-                self.log_refusal(meta, what, record, around, words);
+                self.report_refusal(meta, what, record, around, words);
                 // A backend's use of a name of another one has a record of its own.
                 if record.reason != Reason::OtherBackend {
                     self.audit_refusal(meta, audited, record, around);
@@ -113,7 +113,7 @@ impl Observe {
     }
 
     /// One line and one entry.
-    pub(super) fn log_refusal(
+    pub(super) fn report_refusal(
         &self,
         meta: &Meta,
         what: &str,

@@ -106,7 +106,7 @@ impl Pump {
         true
     }
 
-    /// What the servers behind have sent in names that the next home does not know comes back to them by this one, as long as it is
+    /// What the servers behind have sent in names that the next params do not know comes back to them by these, as long as it is
     /// known where that is: nothing that was taken is lost in silence.
     fn give_back_departed(&mut self, next: &RelayParams, cx: &mut Context<'_>) {
         let relays = Arc::clone(&self.tools.relays);

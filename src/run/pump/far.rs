@@ -163,7 +163,7 @@ impl Far {
     }
 
     /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
-    pub(in crate::run) fn fared(&mut self, circuits: &Circuits, outcome: Result<(), Reason>) {
+    pub(in crate::run) fn reached(&mut self, circuits: &Circuits, outcome: Result<(), Reason>) {
         // It has asked what it had to ask, or will not any more.
         self.callback = None;
         let Destination::World { from, target, .. } = &self.destination else { return };

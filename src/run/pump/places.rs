@@ -29,7 +29,7 @@ impl Places {
         Self { unproven: Some(unproven), ..Self::default() }
     }
 
-    /// An unproven peer says who he is, and others are asked whether that is so.
+    /// An unproven peer says who it is, and others are asked whether that is so.
     pub(in crate::run) fn claims(&self) {
         if let Some(unproven) = &self.unproven {
             unproven.claims();

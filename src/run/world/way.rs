@@ -121,7 +121,9 @@ impl Way {
         let params = &self.inner.params;
         let version = match &self.destination {
             Destination::Client(domain) => params.clients.get(domain).and_then(|clients| clients.proxy),
-            Destination::Backend(domain) => params.proxied.contains(domain).then_some(ProxyVersion::V2),
+            Destination::Backend(domain) => {
+                params.read_proxy_header.contains(domain).then_some(ProxyVersion::V2)
+            }
             Destination::World { .. } => None,
         };
         let Some(version) = version else { return Ok(None) };

@@ -32,7 +32,7 @@ pub struct InitiatingParams {
 }
 
 impl InitiatingParams {
-    /// How often a claim is made anew: to an unproven peer once; inside, where the server knows the gateway's address from its steering alone, for
+    /// How often a claim is made anew: to a server of the world once; inside, where the server knows the gateway's address from its steering alone, for
     /// longer than it believes that nobody answers there. While we were away jabberd2 found no such name; it believes that for five seconds
     /// more, and throws away the question about our key without a word.
     pub const fn times_anew(facing: Facing) -> u8 {

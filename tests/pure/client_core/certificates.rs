@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A home whose clients must show a certificate for their account.
+/// Params of relays whose clients must show a certificate for their account.
 fn strict() -> gatehouse::relay::RelayParams {
     let mut relays = relays();
     relays.clients.get_mut(&domain("hall.example")).unwrap().certificate =

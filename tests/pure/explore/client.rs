@@ -49,7 +49,7 @@ fn desk() -> receiving::ClientReceivingParams {
     }
 }
 
-fn serving_inputs() -> Vec<receiving::Input> {
+fn receiving_inputs() -> Vec<receiving::Input> {
     let said = from_client().into_iter().chain(more_from_client());
     let mut inputs: Vec<_> = said.map(receiving::Input::Element).collect();
     for header in headers() {
@@ -96,13 +96,13 @@ fn serving_inputs() -> Vec<receiving::Input> {
     inputs
 }
 
-fn serving_graph(
+fn receiving_graph(
     mut look: impl FnMut(&ClientReceiving, &receiving::Input, &receiving::Stepped),
 ) -> HashSet<ClientReceiving> {
     let (now, desk) = (Instant::now(), desk());
     let starts = [None, Some(secured("hall.example", &[]))]
         .map(|secured| ClientReceiving::new(&desk, StreamIds::new([1; 32]), secured, now));
-    walk(starts.into(), &serving_inputs(), |state, input| {
+    walk(starts.into(), &receiving_inputs(), |state, input| {
         let stepped = state.clone().step(&desk, input.clone(), now);
         look(state, input, &stepped);
         stepped.ok().map(|(next, _)| next)
@@ -111,7 +111,7 @@ fn serving_graph(
 
 // -- the client towards the server, completely
 
-fn posing_graph(
+fn initiating_graph(
     mut look: impl FnMut(&ClientInitiating, &initiating::Input, &initiating::Stepped),
 ) -> HashSet<ClientInitiating> {
     let now = Instant::now();
@@ -148,18 +148,18 @@ fn posing_graph(
 
 #[test]
 fn the_graphs_of_clients_are_whole() {
-    let states = serving_graph(|_, _, _| {});
+    let states = receiving_graph(|_, _, _| {});
     assert!((50..50_000).contains(&states.len()), "serving: {}", states.len());
     assert_eq!(states.iter().map(discriminant).collect::<HashSet<_>>().len(), 7);
-    let states = posing_graph(|_, _, _| {});
-    assert!((15..50_000).contains(&states.len()), "posing: {}", states.len());
+    let states = initiating_graph(|_, _, _| {});
+    assert!((15..50_000).contains(&states.len()), "initiating: {}", states.len());
     assert_eq!(states.iter().map(discriminant).collect::<HashSet<_>>().len(), 6);
 }
 
 /// Law cipher_before_word: in clear, nothing but STARTTLS is said, and nobody inside hears of the client.
 #[test]
 fn clients_cipher_before_word() {
-    serving_graph(|state, input, stepped| {
+    receiving_graph(|state, input, stepped| {
         if is_secured(state) {
             return;
         }
@@ -194,7 +194,7 @@ fn is_secured(state: &ClientReceiving) -> bool {
 #[test]
 fn clients_proof_before_pass() {
     let mut bound = 0;
-    serving_graph(|state, input, stepped| {
+    receiving_graph(|state, input, stepped| {
         let Ok((next, effects)) = stepped else { return };
         if effects.iter().any(|e| matches!(e, receiving::Effect::Pass(_))) {
             assert!(
@@ -223,7 +223,7 @@ fn clients_proof_before_pass() {
         }
     });
     assert!(bound > 0);
-    posing_graph(|state, input, stepped| {
+    initiating_graph(|state, input, stepped| {
         let Ok((_, effects)) = stepped else { return };
         for effect in effects {
             let asked = match effect {
@@ -253,7 +253,7 @@ fn clients_proof_before_pass() {
 /// Law no_early_octets.
 #[test]
 fn clients_no_early_octets() {
-    serving_graph(|state, input, stepped| {
+    receiving_graph(|state, input, stepped| {
         let speaks = matches!(
             input,
             receiving::Input::Element(_)
@@ -271,12 +271,12 @@ fn clients_no_early_octets() {
 /// Laws fault_is_final and closed_words: one error, then the tag; and what the server inside said is in none of it.
 #[test]
 fn clients_fault_is_final() {
-    serving_graph(|state, input, stepped| {
+    receiving_graph(|state, input, stepped| {
         if let Err(fault) = stepped {
             assert!(at_most_one_error_then_the_tag(&fault.octets), "{state:?} {input:?}: {fault:?}");
         }
     });
-    posing_graph(|state, input, stepped| {
+    initiating_graph(|state, input, stepped| {
         if let Err(fault) = stepped {
             assert!(at_most_one_error_then_the_tag(&fault.octets), "{state:?} {input:?}: {fault:?}");
         }
@@ -287,7 +287,7 @@ fn clients_fault_is_final() {
 #[test]
 fn clients_use_what_was_offered() {
     let mut said = 0;
-    serving_graph(|state, input, stepped| {
+    receiving_graph(|state, input, stepped| {
         let Ok((_, effects)) = stepped else { return };
         for effect in effects {
             if let receiving::Effect::Say(ask, octets) = effect {
@@ -305,7 +305,7 @@ fn clients_use_what_was_offered() {
         }
     });
     assert!(said > 0);
-    posing_graph(|_, input, stepped| {
+    initiating_graph(|_, input, stepped| {
         let Ok((_, effects)) = stepped else { return };
         for effect in effects {
             let told = match effect {

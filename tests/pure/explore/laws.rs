@@ -1,4 +1,4 @@
-//! What unproven peers, peers and backends say to a relay between servers, and the laws that hold on every step of it: for the
+//! What peers, proven or not, and backends say to a relay between servers, and the laws that hold on every step of it: for the
 //! walk over its graph, and for the fuzz target.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -14,7 +14,7 @@ pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 
 pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 
-/// First-level elements that unproven peers, peers and backends say.
+/// First-level elements that peers, proven or not, and backends say.
 pub fn elements() -> Vec<Frame> {
     [
         &format!("<starttls xmlns='{TLS}'/>"),
@@ -438,10 +438,10 @@ pub fn relay_home_is_home(edge: &Crossing<'_>) -> Breach {
     if edge.before.flow() != Flow::S2sIn {
         return Ok(());
     }
-    let relays = domain("hall.example");
-    let admitted = edge.after.guard().pairs().iter().any(|admitted| admitted.pair().sender == relays);
+    let home = domain("hall.example");
+    let admitted = edge.after.guard().pairs().iter().any(|admitted| admitted.pair().sender == home);
     let asked =
-        edge.effects.iter().any(|e| matches!(e, Effect::Verify(_, check) if check.pair.sender == relays));
+        edge.effects.iter().any(|e| matches!(e, Effect::Verify(_, check) if check.pair.sender == home));
     if admitted || asked { Err(format!("{:?}", edge.effects)) } else { Ok(()) }
 }
 

@@ -421,7 +421,7 @@ pub fn walk(of: &Use, mut look: impl FnMut(&Crossing<'_>)) -> Option<usize> {
             {
                 continue;
             }
-            // Its text does not tell in which home it is.
+            // Its text does not tell which params it has.
             let relays = match input {
                 Input::RelayParams(relays) => Arc::as_ptr(relays) as usize,
                 _ => relays,

@@ -18,10 +18,10 @@ patches:
         compile_patches(&[PatchSource::new("p.yaml", file)], None, day("2026-11-21")).unwrap();
     let (policy, _) = build(&input(Federation::None, &["version: v1\nrules: []\n"]));
     let policy = policy.unwrap().with_patches(patches);
-    let relays = domain("home.example");
+    let home = domain("home.example");
     let told = |direction, stanza: &str| {
         let told =
-            ClientExplanation::of(&policy, (&relays, direction), &OfStanza::default(), Some(stanza)).unwrap();
+            ClientExplanation::of(&policy, (&home, direction), &OfStanza::default(), Some(stanza)).unwrap();
         let names: Vec<String> = told.patches.iter().map(|patch| patch.patch.clone()).collect();
         (told.is_allow(), told.reason, names.join(" "), told.to_string())
     };
@@ -40,10 +40,10 @@ patches:
     }
     // Without a stanza: which look at such.
     let of = OfStanza { kind: Some(StanzaKind::Message), payload: Some("urn:f"), sender: None };
-    let looking = ClientExplanation::of(&policy, (&relays, Inbound), &of, None).unwrap();
+    let looking = ClientExplanation::of(&policy, (&home, Inbound), &of, None).unwrap();
     assert_eq!(looking.patches.iter().map(|patch| &*patch.patch).collect::<Vec<_>>(), ["forms"], "{looking}");
     assert!(looking.is_allow() && looking.to_string().contains("looks at such stanzas"), "{looking}");
-    let broken = ClientExplanation::of(&policy, (&relays, Inbound), &OfStanza::default(), Some("<message>"));
+    let broken = ClientExplanation::of(&policy, (&home, Inbound), &OfStanza::default(), Some("<message>"));
     assert!(broken.unwrap_err().starts_with("the stanza "));
 }
 

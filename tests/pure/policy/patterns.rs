@@ -4,7 +4,7 @@ use super::*;
 
 // POL-02: comparison is by label, never by substring.
 #[test]
-fn a_look_alike_suffix_without_a_dot_is_an_unproven_peer() {
+fn a_look_alike_suffix_without_a_dot_is_another_domain() {
     let policy = compiled(Federation::Listed, WILD);
     from("a.agency.example").says(&policy, Reason::Allowed, "agency");
     from("notagency.example").says(&policy, Reason::NotListed, "default");
@@ -47,7 +47,7 @@ fn idna_does_not_hide_a_domain() {
     from("a.xn--bcher-kva.example").says(&policy, Reason::Blocked, "banned");
 }
 
-// JID-09: look-alikes are unproven peers, neither allowed nor denied with what they look like.
+// JID-09: look-alikes are domains like any other, neither allowed nor denied with what they look like.
 #[test]
 fn look_alikes_are_distinct() {
     let policy = compiled(Federation::Listed, "  - { name: p, domains: [paypal.example] }\n");

@@ -204,7 +204,7 @@ fn a_silent_backend_ends_the_claim() {
 }
 
 // CLU-02: a node that was asked about a key may die with the question, and its server may say nothing then; so does jabberd2 as long as it
-// believes that the name is not there. The claim is made anew, once to an unproven peer, three times inside; and never on the same stream, where a
+// believes that the name is not there. The claim is made anew, once to a server of the world, three times inside; and never on the same stream, where a
 // server that was only slow (Prosody) takes what we write behind its first answer for unproven. Whoever never answers ends as ever.
 #[test]
 fn a_claim_without_an_answer_is_made_anew_on_a_new_connection() {

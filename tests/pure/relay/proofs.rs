@@ -377,12 +377,12 @@ fn what_is_not_found_in_time_is_not_waited_for() {
 // POL-04: no lookup where it would change nothing: the pair is denied, the certificate is enough, there is none, or no rule takes it.
 #[test]
 fn nothing_is_looked_up_that_would_change_nothing() {
-    let unproven = "version: v1\nrules: []\n";
+    let no_rule = "version: v1\nrules: []\n";
     let open = "version: v1\nrules:\n  - { name: open, domains: [friend.example] }\n";
     let posh = "version: v1\nrules:\n  - { name: filed, domains: [friend.example], identity: [posh] }\n";
     let known = || secured("hall.example", &["friend.example"]);
     for (what, text, dnssec, shown) in [
-        ("no rule", unproven, true, untrusted("hall.example", "nobody.example")),
+        ("no rule", no_rule, true, untrusted("hall.example", "nobody.example")),
         ("a good certificate", open, true, known()),
         ("a good certificate, and a file would do", posh, true, known()),
         ("no certificate", posh, true, secured("hall.example", &[])),

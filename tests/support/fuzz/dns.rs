@@ -208,21 +208,21 @@ fn answered(request: &Request, message: &Message) {
     assert!(never || message.metadata.response_code != ResponseCode::NXDomain, "{asked}");
     for record in &message.answers {
         assert_eq!((&record.name, record.data.record_type()), (asked, kind));
-        let relays = subject == "hall.example";
+        let hosted = subject == "hall.example";
         match &record.data {
             RData::SRV(srv) => {
                 assert_eq!(labels[..2], ["_xmpp-server", "_tcp"]);
                 let target = srv.target.to_ascii().to_ascii_lowercase();
                 let expected =
-                    if relays { (5269, "hall.example.") } else { (5299, "gateway.gatehouse.internal.") };
+                    if hosted { (5269, "hall.example.") } else { (5299, "gateway.gatehouse.internal.") };
                 assert_eq!((srv.port, target.as_str()), expected, "{asked}");
             }
             RData::A(a) => {
-                let expected = if relays { Ipv4Addr::new(10, 0, 0, 5) } else { Ipv4Addr::new(10, 0, 0, 1) };
+                let expected = if hosted { Ipv4Addr::new(10, 0, 0, 5) } else { Ipv4Addr::new(10, 0, 0, 1) };
                 assert!(!service && a.0 == expected, "{asked}");
             }
             RData::AAAA(a) => {
-                let last = if relays { 5 } else { 1 };
+                let last = if hosted { 5 } else { 1 };
                 assert!(!service && a.0 == Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last), "{asked}");
             }
             other => panic!("{other:?}"),

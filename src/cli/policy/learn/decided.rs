@@ -35,10 +35,10 @@ pub(super) fn under(policy: &Policy, settings: &Settings, socket: Option<&Path>)
 
 /// What was decided, as it lies in the folder.
 fn remembered(folder: &Path) -> SettledParties {
-    let book = QuarantineList::default();
+    let list = QuarantineList::default();
     let kept = kept::read::<QuarantineFile>(&folder.join(NAME)).ok().flatten();
-    match kept.map(|kept| book.recall(kept)) {
-        Some(Ok(())) => book.settled(),
+    match kept.map(|kept| list.recall(kept)) {
+        Some(Ok(())) => list.settled(),
         Some(Err(_)) | None => SettledParties::default(),
     }
 }

@@ -279,7 +279,7 @@ fn named(remote: &Domain, hosted: &Domain, policy: &Policy) -> Option<String> {
     })
 }
 
-/// The domains of one party and one set of terms, as a rule names them: several below one name are written as a wildcard.
+/// The domains of one party and one set of conditions, as a rule names them: several below one name are written as a wildcard.
 /// But not where somebody there is refused, whom such a rule would let in.
 fn patterns(seen: &[(Domain, Traffic)], hosted: &Domain, policy: &Policy) -> Vec<String> {
     let mut below: BTreeMap<String, Vec<&Domain>> = BTreeMap::new();

@@ -82,11 +82,11 @@ pub fn gone_on() -> Vec<(Side, Input)> {
 /// What comes from outside for the pair of a peer and the leg that it has: a report of the gateway's own, and a stanza that has no
 /// room there.
 pub fn beside(leg: Side) -> Vec<(Side, Input)> {
-    let (friend, unproven) =
+    let (friend, stranger) =
         (pair("friend.example", "hall.example"), pair("stranger.example", "hall.example"));
     vec![
         (Side::Near, Input::Report(friend, report("friend.example", "hall.example"))),
-        (Side::Near, Input::Report(unproven, report("stranger.example", "hall.example"))),
+        (Side::Near, Input::Report(stranger, report("stranger.example", "hall.example"))),
         (leg, overflow("friend.example", "hall.example")),
     ]
 }
@@ -117,7 +117,7 @@ pub fn published() -> Vec<(Side, Input)> {
     )
 }
 
-/// What unproven peers and peers do. What each machine counts by itself (attempts, questions, answers that nobody asked for) is
+/// What peers do, proven or not. What each machine counts by itself (attempts, questions, answers that nobody asked for) is
 /// in the machines' own graphs and not here, where it would only multiply.
 pub fn from_peer() -> Vec<(Side, Input)> {
     let said = [
@@ -154,7 +154,7 @@ fn greeting((from, to): (&str, &str)) -> Input {
     Input::Token(Token::Header(header.unwrap()))
 }
 
-/// What a backend does on the stream that it opened, and what comes from outside: couriers without room, reports, and another home, in
+/// What a backend does on the stream that it opened, and what comes from outside: couriers without room, reports, and other params, in
 /// which its domain is not served any more.
 pub fn from_caller(moved: &Arc<RelayParams>) -> Vec<(Side, Input)> {
     let said = [

@@ -116,7 +116,7 @@ async fn a_stream_that_never_comes_to_a_pair_is_told_with_the_names_that_it_bore
 }
 
 /// `friend.example`, whom no rule names, is on its way to `hall.example`.
-async fn an_unproven_peer() -> Play {
+async fn an_unlisted_peer() -> Play {
     let tools = tools(Scripted::default());
     tools.registry.publish(federating(Federation::Listed));
     let mut play = arrive(&tools, Flow::S2sIn, Some(secured("friend.example")));
@@ -141,7 +141,7 @@ fn denied(tools: &Tools) -> u64 {
 // A pair that is offered nothing is refused, whether it ever asks or not; that it asks then is no second refusal.
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_was_refused_is_counted_once() {
-    let mut play = an_unproven_peer().await;
+    let mut play = an_unlisted_peer().await;
     for times in [1, 1, 2, 3] {
         let found = all(&play.tools);
         assert_eq!(found.iter().map(|entry| entry.times).collect::<Vec<_>>(), [times], "{found:#?}");
@@ -161,7 +161,7 @@ async fn the_end_of_a_stream_is_held_back_only_where_it_follows_from_a_refusal()
         // Nothing more comes, and its time runs out.
         ("", None),
     ] {
-        let mut play = an_unproven_peer().await;
+        let mut play = an_unlisted_peer().await;
         claims(&mut play).await;
         say(&mut play.near, last).await;
         hear(&mut play.near, "</stream:stream>").await;
