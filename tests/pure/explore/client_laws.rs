@@ -180,6 +180,7 @@ pub fn proof_before_pass(edge: &Crossing<'_>) -> Result<(), String> {
             Effect::LeaveUnproven
             | Effect::EnterClients
             | Effect::Widen(_)
+            | Effect::Remember(_)
             | Effect::Note(Event::Bound { .. }) => !edge.after.is_bound(),
             _ => false,
         };

@@ -425,7 +425,9 @@ pub fn relay_only_asked_answers(edge: &Crossing<'_>) -> Breach {
                 | Effect::Verify(..)
                 | Effect::Answer(..)
                 | Effect::LeaveUnproven
+                | Effect::EnterClients
                 | Effect::Widen(_)
+                | Effect::Remember(_)
         )
     });
     if changed || edge.before.guard().pairs().len() < edge.after.guard().pairs().len() {

@@ -255,7 +255,11 @@ fn unasked_answers_change_nothing() {
     }
     assert!(!stage.has(|e| matches!(
         e,
-        Effect::Connect(..) | Effect::Verify(..) | Effect::LeaveUnproven | Effect::Widen(_)
+        Effect::Connect(..)
+            | Effect::Verify(..)
+            | Effect::LeaveUnproven
+            | Effect::Widen(_)
+            | Effect::Remember(_)
     )));
     stage.hears(NEAR, "<db:verify from='friend.example' to='hall.example' id='1' type='valid'/>");
     assert!(stage.said(NEAR).contains("<policy-violation "));

@@ -127,6 +127,7 @@ impl Past {
             Effect::LeaveUnproven
             | Effect::EnterClients
             | Effect::Widen(_)
+            | Effect::Remember(_)
             | Effect::Note(Event::Bound { .. })
                 if !self.named =>
             {
