@@ -133,11 +133,7 @@ impl<'a> ScalarReader<'a> {
                 None
             }
             Err(error) => {
-                self.error(
-                    word,
-                    format!("\"{}\" is no domain: {error}", word.value),
-                    "write it like example.com",
-                );
+                self.findings.push(Finding::no_domain(word.place(&self.file), &word.value, error));
                 None
             }
         }

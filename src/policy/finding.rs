@@ -82,6 +82,11 @@ impl Finding {
         Finding { place, severity: Severity::Warning, message: message.into(), remedy: remedy.into() }
     }
 
+    /// What stands where a domain is meant, and is none.
+    pub fn no_domain(place: Place, word: &str, why: impl fmt::Display) -> Finding {
+        Finding::error(place, format!("\"{word}\" is no domain: {why}"), "write it like example.com")
+    }
+
     /// Whether this keeps the file from being loaded.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

@@ -19,7 +19,7 @@ use super::proxy::Proxy;
 use super::question::{Identity, StanzaKind, Tls};
 use super::rules::{Conditions, Quotas, Rate, StanzaRules};
 use crate::jid::{Domain, Jid};
-use crate::reason::{Direction, Outcome, Reason};
+use crate::reason::{Class, Direction, Outcome, Reason};
 
 /// Reads the words of one file and gathers what is wrong with them.
 pub(super) struct Reader {
@@ -194,13 +194,10 @@ impl Reader {
     pub(super) fn reason(&mut self, word: &Scalar) -> Option<Reason> {
         let found = Reason::ALL.iter().copied().find(|reason| reason.label() == word.value);
         if found.is_none() {
-            self.error(
-                word,
-                format!("\"{}\" is not a reason", word.value),
-                "policy's reasons are allowed, blocked, not-listed, on-lists, federation-off, wrong-direction, identity-too-weak, \
-                 tls-too-old, wrong-network, rule-expired, peer-changed, kind-denied, payload-denied, kept-inside, \
-                 home-claimed, quarantined, not-approved, banned",
-            );
+            let ours =
+                Reason::ALL.iter().filter(|reason| reason.is(Class::OfPolicy)).map(|reason| reason.label());
+            let remedy = format!("policy's reasons are {}", ours.collect::<Vec<_>>().join(", "));
+            self.error(word, format!("\"{}\" is not a reason", word.value), remedy);
         }
         found
     }
@@ -209,11 +206,7 @@ impl Reader {
         match Domain::parse(&word.value) {
             Ok(domain) => Some(domain),
             Err(error) => {
-                self.error(
-                    word,
-                    format!("\"{}\" is no domain: {error}", word.value),
-                    "write it like example.com",
-                );
+                self.findings.push(Finding::no_domain(word.place(&self.file), &word.value, error));
                 None
             }
         }

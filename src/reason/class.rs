@@ -70,6 +70,8 @@ classes! {
     OfLists,
     /// What the names in a stream header alone decide.
     OfNames,
+    /// What a policy may decide for, so that a case of its file may expect it.
+    OfPolicy,
     /// Somebody in quarantine has sent what does not pass there, or more of it than does.
     OfQuarantine,
     /// The rule that admits a pair refuses single stanzas of it for this.
