@@ -327,7 +327,9 @@ impl Leg {
         if self.quiet {
             return Poll::Pending;
         }
-        let room = if self.bulk { self.framer.room(READ) } else { None };
+        // What a large element has still to come is its own: nothing small would hold on to so much.
+        let most = if self.framer.buffered() >= READ { LARGE_READ } else { READ };
+        let room = if self.bulk { self.framer.room(most) } else { None };
         if let Some(read) = room.map(|mut room| poll_read_buf(Pin::new(&mut *io), cx, &mut room)) {
             self.bulk = matches!(read, Poll::Ready(Ok(octets)) if octets >= BULK);
             self.quiet = read.is_pending();
@@ -439,11 +441,15 @@ impl Leg {
     }
 }
 
-/// Reading from the other side stops above this (one frame more can be held).
-const HIGH_WATER: usize = 64 * 1024;
+/// Reading from the other side stops above this (one frame more can be held): nearly what one turn brings, which is to go out in one write.
+const HIGH_WATER: usize = 128 * 1024;
 
 /// Octets of one read.
 const READ: usize = 16 * 1024;
+
+/// Octets of one read where as many as in one read before belong to an element that is not complete: that is moved, and looked at, less
+/// often. Stanzas of 64 KiB cost 0.85 to 0.86 of what they cost otherwise, 0.95 in a build with link-time optimisation (row `big`).
+const LARGE_READ: usize = 3 * READ;
 
 /// Octets of a read that promise as many in the next one.
 const BULK: usize = READ / 2;

@@ -367,7 +367,7 @@ impl Outbox {
 const FEW: usize = 8;
 
 /// How many elements go out in one write at most.
-const SLICES: usize = 128;
+const SLICES: usize = 256;
 
 /// Octets that the transport may hold before it must have flushed them.
 const UNFLUSHED: usize = 16 * 1024;

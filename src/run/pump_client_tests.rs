@@ -213,8 +213,8 @@ async fn flood(pipe: &mut DuplexStream) -> usize {
                     rest = &rest[done..];
                 }
                 Err(_full) => {
-                    assert!(octets > 64 * 1024, "reads up to the high water, not {octets}");
-                    assert!(octets < 128 * 1024, "and not far above it, not {octets}");
+                    assert!(octets > 128 * 1024, "reads up to the high water, not {octets}");
+                    assert!(octets < 192 * 1024, "and not far above it, not {octets}");
                     return n;
                 }
             }

@@ -185,7 +185,7 @@ impl<S: AsyncRead + Unpin> Ahead<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
-    /// Reads behind what is held, all of it at the front of this space; how many octets there are then: those of a record that holds so
+    /// Reads behind what is held, all of it at the front of this space; how many octets there are then: those of records that hold so
     /// many at most, or of the one that has begun. None of them is held any longer. The end of the stream is an error: TLS has a word for it.
     ///
     /// What is read of one record more is copied twice until that is whole: with large records as much again as is read.
@@ -199,7 +199,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
         let (Some((front, part)), taken) = (space.split_at_mut_checked(held.len()), held.len()) else {
             return Poll::Ready(Err(too_long()));
         };
-        let most = (wanted + FRAME).saturating_sub(taken).max(lacking(&held)).min(part.len());
+        let around = FRAME * wanted.div_ceil(RECORD).max(1);
+        let most = (wanted + around).saturating_sub(taken).max(lacking(&held)).min(part.len());
         let mut part = ReadBuf::new(part.get_mut(..most).unwrap_or_default());
         let Poll::Ready(outcome) = self.poll_inner(cx, &mut part) else {
             self.held = held;
@@ -331,7 +332,10 @@ thread_local! {
     pub(super) static THREAD: RefCell<Vec<u8>> = RefCell::new(vec![0; SPACE]);
 }
 
-/// Octets that are read at once: four full records.
+/// Octets of a full record (RFC 8446 5.1).
+pub(super) const RECORD: usize = 16 * 1024;
+
+/// Octets that are read at once: as many as three full records are long, and one that has begun.
 const SPACE: usize = 64 * 1024;
 
 /// Octets of the header of a record (RFC 8446 5.1).

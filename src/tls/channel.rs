@@ -20,7 +20,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{CommonState, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::ahead::{Ahead, THREAD, too_long};
+use super::ahead::{Ahead, RECORD, THREAD, too_long};
 
 /// A channel that stands.
 pub struct Channel<S> {
@@ -483,9 +483,6 @@ thread_local! {
     static MADE: RefCell<Made> =
         RefCell::new(Made { plain: Vec::with_capacity(RECORD), sealed: vec![0; WRITE + RECORD + RECORD] });
 }
-
-/// Octets of a full record (RFC 8446 5.1).
-const RECORD: usize = 16 * 1024;
 
 /// Octets that are sealed before the socket is asked to take them: it takes as many as it has room for.
 const WRITE: usize = 4 * RECORD;

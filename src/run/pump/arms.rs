@@ -491,7 +491,7 @@ fn is_of_passing(effect: &Effect) -> bool {
 }
 
 /// Reads of one leg before the others have their turn.
-const READS: usize = 4;
+const READS: usize = 8;
 
 /// Tokens that one leg brings at once.
 const TOKENS: usize = 128;

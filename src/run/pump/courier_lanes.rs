@@ -65,6 +65,11 @@ impl CourierLanes {
         self.cargo.as_ref()
     }
 
+    /// Whether there is no lane.
+    pub(super) fn are_none(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// A lane begins.
     pub(in crate::run) fn open(&mut self, id: LaneId, pair: Pair) {
         self.lanes.entry(id).or_insert(LaneEnd { pair, cargo: None });

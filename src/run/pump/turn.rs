@@ -37,9 +37,9 @@ impl Turn {
         }
     }
 
-    /// It begins.
-    pub(super) fn begin(&mut self) {
-        self.budget = (BUDGET, BUDGET);
+    /// It begins; the near leg may bring so much.
+    pub(super) fn begin(&mut self, near: usize) {
+        self.budget = (near, BUDGET);
     }
 
     /// It ends: no relay keeps room between two of them.
@@ -128,7 +128,8 @@ mod tests {
         assert!(!turn.is_spent());
         turn.spend(far, 2 * BUDGET);
         assert!(turn.is_spent());
-        turn.begin();
+        turn.begin(7);
+        assert_eq!((*turn.budget(Side::Near), *turn.budget(far)), (7, BUDGET));
         assert!(!turn.is_spent());
     }
 }
