@@ -222,6 +222,9 @@ fn of_a_large_record_little_is_read_before_the_one_before_it_is_taken() {
         assert!(reads <= 34, "{first}: {reads}");
         assert!(early.iter().skip(2).all(|octets| *octets <= 7), "{first}: {early:?}");
     }
+    // Several are read at once where as much is wanted, and no more of the next one than of each.
+    let (reads, early) = copied(&vec![record(FULL); 33], 3 * wanted);
+    assert!(reads == 11 && early.iter().all(|octets| *octets <= 3 * 7), "{reads} {early:?}");
     // Where little is wanted a record is read to its end at once; small ones come together.
     assert_eq!(copied(&full, 4096).0, 2 * 32);
     assert!(copied(&vec![record(300); 500], wanted).0 <= 500 / 50);
