@@ -275,6 +275,15 @@ impl Pump {
         if one { BUDGET } else { BUDGET_OF_MANY }
     }
 
+    /// How many tokens this leg may bring before the others have their turn: where its stanzas go to several legs, no more than each may
+    /// hold, for what one of them takes at once is not too much for it (LIM-05).
+    fn most_tokens(&self, side: Side) -> usize {
+        match side == Side::Near && self.legs.fars.len() > 1 {
+            true => TOKENS.min(self.tools.relays.limits.queue_stanzas),
+            false => TOKENS,
+        }
+    }
+
     fn is_over(&mut self) -> bool {
         if self.wakes.is_stopped() {
             return true;
@@ -369,6 +378,9 @@ pub const BUDGET: usize = 160 * 1024;
 
 /// The same of a near leg whose stanzas go several ways.
 const BUDGET_OF_MANY: usize = 64 * 1024;
+
+/// Tokens that one leg brings at once.
+const TOKENS: usize = 128;
 
 /// How many relays run before the runtime looks at the kernel for others that are ready.
 pub const LOOK: u32 = 3;

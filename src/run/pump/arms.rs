@@ -395,7 +395,7 @@ impl Pump {
     fn poll_in(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         // Not all that one read has brought at once: the far legs must have their turn before a queue counts as full. What
         // is left in the framer then is taken before more is read.
-        let mut tokens = TOKENS;
+        let mut tokens = self.most_tokens(side);
         let mut moved = self.take_tokens(side, now, &mut tokens);
         for _ in 0..READS {
             let reads = self.wants(side);
@@ -492,9 +492,6 @@ fn is_of_passing(effect: &Effect) -> bool {
 
 /// Reads of one leg before the others have their turn.
 const READS: usize = 8;
-
-/// Tokens that one leg brings at once.
-const TOKENS: usize = 128;
 
 /// What a token costs as octets do: a small stanza is work, too.
 pub(super) const TOKEN: usize = 256;
