@@ -318,6 +318,10 @@ impl Outbox {
     }
 
     fn poll_write(&mut self, io: &mut BoxIo, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // The kernel makes less of one part than of a list of one, and no list need be made.
+        if let (1, Some(only)) = (self.released, self.chunks.front()) {
+            return Pin::new(io).poll_write(cx, only.octets.get(self.taken..).unwrap_or_default());
+        }
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut skip = self.taken;
         for (slice, chunk) in slices.iter_mut().zip(self.chunks.iter().take(self.released)) {
@@ -325,10 +329,6 @@ impl Outbox {
             skip = 0;
         }
         let used = slices.get(..self.released).unwrap_or_default();
-        // The kernel makes less of one part than of a list of one.
-        if let [only] = used {
-            return Pin::new(io).poll_write(cx, only);
-        }
         if io.is_write_vectored() {
             return Pin::new(io).poll_write_vectored(cx, used);
         }
