@@ -117,9 +117,9 @@ pub struct Subject {
     pub web: SocketAddr,
     /// The control socket of the gateway.
     pub control: PathBuf,
-    /// How it was started, and the file of its rules.
-    run: Run,
+    /// The file of its rules, and one with others that a reload puts in its place.
     rules: PathBuf,
+    others: PathBuf,
     /// How long it took to listen.
     pub started: Duration,
 }
@@ -138,7 +138,8 @@ impl Scene {
         // Two may run beside each other.
         let nth = self.started.fetch_add(1, Ordering::Relaxed);
         let own = |name: &str, ending: &str| self.path(&format!("{name}-{nth}.{ending}"));
-        let (control, rules_file) = (own("control", "sock"), own("rules", "yaml"));
+        let (control, rules_file, others) =
+            (own("control", "sock"), own("rules", "yaml"), own("others", "yaml"));
         let begun = Instant::now();
         let mut command = match who {
             Who::Haproxy => {
@@ -151,6 +152,7 @@ impl Scene {
                 let config = own("gatehouse", "yaml");
                 fs::write(&config, self.gatehouse(run, nth, c2s, s2s, web)).expect("written");
                 fs::write(&rules_file, rules(run, "first")).expect("written");
+                fs::write(&others, rules(run, "second")).expect("written");
                 fs::write(own("next", "yaml"), rules(Run { rules: 10, ..Run::default() }, "next"))
                     .expect("written");
                 fs::write(own("domains", "txt"), domains(run.entries / 2)).expect("written");
@@ -173,13 +175,18 @@ impl Scene {
             std::thread::sleep(Duration::from_millis(1));
         }
         let started = begun.elapsed();
-        Subject { process: Process(child), c2s, s2s, web, control, run, rules: rules_file, started }
+        Subject { process: Process(child), c2s, s2s, web, control, rules: rules_file, others, started }
     }
 
-    /// Other rules in the same file, as many, in other words each time; and a reload. How long that takes.
-    pub fn reload(&self, subject: &Subject, count: usize, time: usize) -> Duration {
-        let run = Run { rules: count, ..subject.run };
-        fs::write(&subject.rules, rules(run, &format!("time-{time}"))).expect("written");
+    /// Reloads with the other rules, each of which is then new; how long that took. They were written when it was started: whoever
+    /// measures what others notice of a reload would measure the writing.
+    pub fn reload(&self, subject: &Subject) -> Duration {
+        let before = self.path("replaced.yaml");
+        for (from, to) in
+            [(&subject.rules, &before), (&subject.others, &subject.rules), (&before, &subject.others)]
+        {
+            fs::rename(from, to).expect("a file");
+        }
         let begun = Instant::now();
         let mut command = Command::new(&self.gateway);
         let output = command.args(["reload", "--socket"]).arg(&subject.control).output();

@@ -469,7 +469,7 @@ async fn rules(scene: &Scene, who: Who, size: &Size) -> Figures {
     let full = scene.start(who, many);
     let memory = resident(full.process.pid()) as f64 / MIB;
     let ratio = beside(scene, [&few, &full], size).await;
-    let reload = scene.reload(&full, size.rules, 1).as_secs_f64();
+    let reload = scene.reload(&full).as_secs_f64();
     vec![
         ("rules", ratio),
         ("start", full.started.as_secs_f64()),
