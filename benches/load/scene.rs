@@ -232,13 +232,14 @@ impl Scene {
         let (at, Doors { c2s: clients, external, .. }) = (self.folder.path().display(), self.doors);
         let name = name(run.key);
         format!(
-            "global\n  nbthread 1\n  maxconn {}\n\
+            "global\n  nbthread {}\n  maxconn {}\n\
              \x20 ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256\n  ssl-default-bind-options ssl-min-ver TLSv1.2\n\
              defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n\
              frontend clients\n  bind {c2s} ssl crt {at}/{name}.both\n  default_backend clients\n\
              backend clients\n  server sink {clients}\n\
              frontend servers\n  bind {s2s} ssl crt {at}/{name}.both ca-file {at}/root.pem verify required\n  default_backend servers\n\
              backend servers\n  server sink {external}\n",
+            run.threads,
             // Two files for each connection, and some for itself.
             (super::meter::open_files() - 100) / 2,
         )

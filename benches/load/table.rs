@@ -100,7 +100,9 @@ pub const ROWS: &[Row] = &[
     ),
     row("reloads", "reloads memory", "  after the last of them", "MiB", Goal::Shown),
     row("reloads", "reloads 99th", "  calm clients, 99th percentile, to without", "x", Goal::Alone(3.0, 1.5)),
-    row("threads", "threads", "two threads to one", "x", Goal::AloneAtLeast(1.85, 2.0)),
+    row("threads", "threads", "two threads to one, echoes", "x", Goal::AloneAtLeast(1.85, 2.0)),
+    row("threads", "threads mix", "  the mix from clients", "x", Goal::AloneAtLeast(1.85, 2.0)),
+    row("threads", "threads login", "  logins", "x", Goal::AloneAtLeast(1.85, 2.0)),
 ];
 
 const fn row(
@@ -116,7 +118,7 @@ const fn row(
 impl Row {
     /// Whether HAProxy does this too.
     pub fn is_compared(&self) -> bool {
-        !matches!(self.work, "pairs" | "rules" | "shadow" | "web" | "reloads" | "threads")
+        !matches!(self.work, "pairs" | "rules" | "shadow" | "web" | "reloads")
     }
 }
 

@@ -308,8 +308,14 @@ enum Visit {
     Stream,
 }
 
-/// How many of these one second of processor time does: some visitors, again and again.
+/// How many of these one second of processor time does.
 async fn logins(scene: &Scene, who: Who, run: Run, visit: Visit, resuming: bool, size: &Size) -> f64 {
+    let cost = visits(scene, who, run, visit, resuming, size).await;
+    cost.units / cost.spent.cpu.as_secs_f64()
+}
+
+/// What these cost: some visitors, again and again.
+async fn visits(scene: &Scene, who: Who, run: Run, visit: Visit, resuming: bool, size: &Size) -> Cost {
     const VISITORS: usize = 16;
     let subject = scene.start(who, run);
     let to = if matches!(visit, Visit::External) { subject.s2s } else { subject.c2s };
@@ -350,7 +356,7 @@ async fn logins(scene: &Scene, who: Who, run: Run, visit: Visit, resuming: bool,
     let (done, resumed) = visits;
     let right = if resuming { resumed * 20 >= done * 19 } else { resumed == 0 };
     assert!(right, "{who:?}: {resumed} of {done} handshakes were resumed");
-    done as f64 / spent.cpu.as_secs_f64()
+    Cost { spent, units: done as f64 }
 }
 
 /// Sessions that are logged in and say nothing: memory, and time that passes.
@@ -512,14 +518,21 @@ async fn beside(scene: &Scene, [first, second]: [&Subject; 2], size: &Size) -> f
 
 /// How much more two threads do than one, as their processor time tells: the work of the busier thread bounds both.
 async fn threads(scene: &Scene, who: Who, size: &Size) -> Figures {
-    let mut capacity = Vec::new();
-    for threads in [1, 2] {
-        let subject = scene.start(who, Run { threads, ..Run::default() });
-        let mut lines = clients(&subject, &scene.client(false, false), 128, "echo").await;
-        let cost = echo(&subject, &mut lines, 128, size.echoes).await;
-        capacity.push(cost.units / cost.spent.busiest.as_secs_f64());
+    let (mut capacity, tls) = ([[0.0; 2]; 3], scene.client(false, false));
+    for (turn, threads) in [1, 2].into_iter().enumerate() {
+        let run = Run { threads, ..Run::default() };
+        let subject = scene.start(who, run);
+        let mut lines = clients(&subject, &tls, 128, "echo").await;
+        let echoes = echo(&subject, &mut lines, 128, size.echoes).await;
+        let lines = clients(&subject, &tls, 4 * STREAMS, "swallow").await;
+        let mix = push(&subject, lines, full(&mix(size.stanzas, Way::ToServer)), size.octets).await;
+        let logins = visits(scene, who, run, Visit::Login, false, size).await;
+        for (row, cost) in capacity.iter_mut().zip([echoes, mix, logins]) {
+            row[turn] = cost.units / cost.spent.busiest.as_secs_f64();
+        }
     }
-    vec![("threads", capacity[1] / capacity[0])]
+    let names = ["threads", "threads mix", "threads login"];
+    names.into_iter().zip(capacity.map(|[one, two]| two / one)).collect()
 }
 
 /// Streams of a throughput.
