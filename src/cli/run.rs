@@ -1,6 +1,7 @@
 //! `gatehouse run`: the gateway in the foreground, until a signal ends it.
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use super::log::Log;
 use super::{Console, Exit};
@@ -19,7 +20,7 @@ use crate::gateway::loud::Louder;
 use crate::gateway::reading::Reading;
 use crate::gateway::reload::Relog;
 use crate::gateway::{Gateway, Handed, Inherited, StartFault};
-use crate::run::pump::LOOK;
+use crate::run::workers::{self, Threads};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -56,8 +57,8 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let relog: Relog = Arc::new(move |wanted| relogging.change(wanted, volume));
     let turned = log.clone();
     let louder: Louder = Arc::new(move |directives| turned.turn(directives.as_deref()));
-    let ending =
-        serve(reading, &settings, Inherited { sockets, relog: Some(relog), louder: Some(louder) }, console);
+    let given = Inherited { sockets, relog: Some(relog), louder: Some(louder), ..Inherited::default() };
+    let ending = serve(reading, &settings, given, console);
     log.finish();
     match ending {
         Ok(None) => Exit::Done,
@@ -68,14 +69,20 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
 
 fn serve(reading: Reading, settings: &Settings, given: Inherited, console: &mut Console) -> Ending {
     raise_open_files(settings.limits.conn_total);
-    let runtime = match runtime(settings.threads) {
-        Ok(runtime) => runtime,
+    let count = settings.threads.or_else(|| std::thread::available_parallelism().ok().map(NonZero::get));
+    let started = workers::runtime().and_then(|runtime| {
+        let threads = Threads::beside(runtime.handle(), count.unwrap_or(1).saturating_sub(1))?;
+        Ok((runtime, threads))
+    });
+    let (runtime, threads) = match started {
+        Ok(started) => started,
         Err(error) => {
             console.complain(format_args!("the runtime cannot be started: {error}"));
             return Err(Exit::Fault);
         }
     };
-    let outcome = runtime.block_on(run(reading, given));
+    let outcome = runtime.block_on(run(reading, Inherited { workers: threads.workers(), ..given }));
+    drop(threads);
     if let Ok((Some(sockets), signals)) = outcome {
         return Ok(Some(Anew { sockets, runtime, signals }));
     }
@@ -145,19 +152,6 @@ const FIRST_NUMBER: i32 = 64;
 
 /// Below it are the streams of every process.
 const FEWEST: i32 = 3;
-
-/// One thread needs no other to hand work to, so the main thread does it all.
-fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
-    let mut builder = match threads {
-        Some(1) => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
-    }
-    // Calm connections are found between the octets of busy ones.
-    builder.event_interval(LOOK).enable_all().build()
-}
 
 /// Takes as many open files as the system allows: shells and containers often begin with 1,024, which is far less than the
 /// connections of `limits: { conn-total }`, each with one more behind it.

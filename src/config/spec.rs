@@ -20,7 +20,7 @@ pub struct FileSpec {
     /// `*` in the last part of a path stands for any letters; a file that comes or goes counts with the next reload. Their paths are
     /// relative to themselves. Default: none. Example: `include: ["domains.d/*.yaml"]`
     pub include: Option<Scalars>,
-    /// How many threads do the work; `1` spares what it costs to share it. From `1` to `1024`. Default: one for each
+    /// How many threads do the work, each that of its own connections. From `1` to `1024`. Default: one for each
     /// processor. Example: `threads: 2`
     pub threads: Option<Scalar>,
     /// Where to listen. Default: s2s on `[::]:5269` (STARTTLS) and `[::]:5270` (direct TLS), c2s on `[::]:5222` and

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -88,7 +89,7 @@ pub async fn serve(listener: Arc<Listener>, mut params: watch::Receiver<Params>)
             }
             Ok((stream, peer)) => {
                 if let Some(pending) = admission.at_the_door(&tools, stream, peer) {
-                    entering.spawn(Arc::clone(&admission).enter(Arc::clone(&tools), pending));
+                    enter(&mut entering, Arc::clone(&admission), Arc::clone(&tools), pending);
                 }
             }
             Err(fault) => match fault.pause() {
@@ -107,6 +108,37 @@ pub async fn serve(listener: Arc<Listener>, mut params: watch::Receiver<Params>)
     }
     drop(listener);
     while entering.join_next().await.is_some() {}
+}
+
+/// Lets it in, on the thread with the fewest relays.
+fn enter(entering: &mut JoinSet<()>, admission: Arc<Admission>, tools: Arc<Tools>, pending: Pending) {
+    let workers = tools.workers.clone();
+    let Some((runtime, post)) = workers.fewest() else {
+        return drop(entering.spawn(admission.enter(tools, pending)));
+    };
+    if Handle::current().id() == runtime.id() {
+        entering.spawn(async move {
+            admission.enter(tools, pending).await;
+            drop(post);
+        });
+        return;
+    }
+    let Pending { stream, peer, local, accepted, entry } = pending;
+    let moved = stream.into_std();
+    let arrives = async move {
+        // Its own runtime is to tell it of what comes.
+        match moved.and_then(TcpStream::from_std) {
+            Ok(stream) => {
+                admission.enter(tools, Pending { stream, peer, local, accepted, entry }).await;
+            }
+            Err(error) => {
+                tracing::error!(listener = admission.door.label(), %error, "a connection cannot be served");
+                admission.turned_away(&tools.observe, peer, Reason::Internal);
+            }
+        }
+        drop(post);
+    };
+    entering.spawn_on(arrives, runtime);
 }
 
 /// The first descriptor that callers at this door do not get: the lowest free one is always taken, so whoever has it has found
@@ -339,10 +371,11 @@ impl Admission {
         };
         // Boxed, or the task would have room for it twice: before and after the first poll.
         let running = Box::pin(pump.run());
+        let post = tools.workers.here();
         // A task of its own: it outlives the listener while the gateway drains.
         tokio::spawn(async move {
             running.await;
-            drop(connection);
+            drop((connection, post));
         });
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::run::courier::Couriers;
 use crate::run::observe::Observe;
 use crate::run::posh::Files;
 use crate::run::registry::Registry;
+use crate::run::workers::Workers;
 use crate::run::world::{self, World};
 use crate::run::{Peering, Tools, Transport, now};
 use crate::tls::Connector;
@@ -47,7 +48,7 @@ impl Engine {
         (credentials, secrets): (&Credentials, &Secrets),
         (policy, acceptors): (Arc<Policy>, &Acceptors),
         (metrics, audit): (Arc<Metrics>, Option<Audit>),
-        own: Vec<SocketAddr>,
+        (own, workers): (Vec<SocketAddr>, Workers),
     ) -> Result<Self, StartFault> {
         let asked = from_settings::resolver(&settings, own);
         let resolver = resolver(&settings, &asked).map_err(StartFault::one)?;
@@ -75,6 +76,7 @@ impl Engine {
                 circuits,
             },
             fetches: Arc::default(),
+            workers,
             observe,
         });
         tools.bounds.proven.share(common.as_ref());
@@ -142,6 +144,7 @@ impl Engine {
                 circuits,
             },
             fetches: Arc::clone(&old.fetches),
+            workers: old.workers.clone(),
             observe: Arc::clone(&old.observe),
         };
         if common != self.common || !Arc::ptr_eq(&tools.bounds.proven, &old.bounds.proven) {

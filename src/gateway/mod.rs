@@ -83,6 +83,7 @@ use crate::config::Seen;
 use crate::config::settings::{Callers, Encryption, Settings};
 use crate::metrics::{Door, Metrics};
 use crate::policy::Finding;
+use crate::run::workers::Workers;
 use crate::run::{self, Tools, kept, now};
 use crate::tls::{Acceptor, Alpn};
 
@@ -102,6 +103,8 @@ pub struct Inherited {
     pub relog: Option<Relog>,
     /// How an operator has it log otherwise for a while.
     pub louder: Option<loud::Louder>,
+    /// Where relays run; without threads of their own, where the gateway does.
+    pub workers: Workers,
 }
 
 impl Gateway {
@@ -159,7 +162,7 @@ impl Gateway {
             (&credentials, &secrets),
             (policy, &acceptors),
             (Arc::clone(&metrics), audit),
-            own,
+            (own, given.workers),
         )?;
         let tools = Arc::clone(engine.tools());
         let steering = steered.map(|sockets| services::start_steering(&settings, sockets)).transpose();

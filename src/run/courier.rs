@@ -321,7 +321,8 @@ fn start(
     let courier = Courier { cargo: Arc::clone(&cargo), tx, server, carried: load == Load::Carried };
     living.insert(key.clone(), courier);
     let (tools, key, own) = (Arc::clone(tools), key.clone(), Arc::clone(&cargo));
-    tokio::spawn(async move {
+    let workers = tools.workers.clone();
+    workers.spawn(Box::pin(async move {
         let places = server
             .filter(|_| key.reports.is_some())
             .map(|server| (server, tools.peering.couriers.places(server)));
@@ -351,7 +352,7 @@ fn start(
         }
         let next = start(&tools, &mut living, &key, via, (left, brought));
         courier.cargo.inherited(next, 0);
-    });
+    }));
     cargo
 }
 

@@ -44,6 +44,7 @@ pub mod used;
 pub mod verifier;
 pub mod ways;
 pub mod websocket;
+pub mod workers;
 pub mod world;
 
 pub use failure::Failure;
@@ -235,6 +236,8 @@ pub struct Tools {
     pub peering: Peering,
     /// What is in the way of lists that are fetched.
     pub fetches: Arc<fetch::Troubles>,
+    /// Where relays run.
+    pub workers: workers::Workers,
 }
 
 /// What is counted against addresses, networks, domains and rules: whoever asks whether somebody may have more needs these and

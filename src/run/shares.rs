@@ -1,22 +1,22 @@
 //! Whose turn it is among relays that always have more to do: one at a time, and everybody else goes before them.
 //!
-//! A relay that has used up its share stands in line here instead of with those that have just become ready. The line moves by
+//! A relay that has used up its share stands in line here instead of with those that have just become ready, in that of its own runtime. The line moves by
 //! one when the runtime has nothing else to do and has looked at the kernel, so a calm stream waits for one share of one busy
 //! stream at most, however many there are. With eight of them it waited for eight (`pump_fair_tests.rs`): 5.0 times HAProxy's
 //! median then, 0.04 of it since (row `calm` of `cargo bench --bench load`). To be put back in the runtime's own queue is not enough: what becomes ready
 //! goes behind all who are in it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 
-/// The line.
+/// The line of each runtime in which somebody waits.
 #[derive(Debug, Default)]
-pub struct Shares(Mutex<Line>);
+pub struct Shares(Mutex<HashMap<Id, Line>>);
 
 /// Somebody's place in it.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ struct Line {
 }
 
 impl Shares {
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<Id, Line>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,26 +51,31 @@ impl Shares {
         }
         let Ok(runtime) = Handle::try_current() else { return task.wake_by_ref() };
         let place = place.insert(Arc::new(Place { task: task.clone(), called: AtomicBool::new(false) }));
-        let mut line = self.line();
+        let mut lines = self.lines();
+        let line = lines.entry(runtime.id()).or_default();
         line.waiting.push_back(Arc::clone(place));
         let lacks = line.ushers < line.waiting.len().min(runtime.metrics().num_workers());
         line.ushers += usize::from(lacks);
-        drop(line);
+        drop(lines);
         if lacks {
-            runtime.spawn(Usher { shares: Arc::clone(self), waits: true });
+            runtime.spawn(Usher { shares: Arc::clone(self), line: runtime.id(), waits: true });
         }
     }
 
-    /// Whoever is next goes on; whether others wait behind. The usher that finds nobody goes.
-    fn next(&self) -> bool {
-        let mut line = self.line();
+    /// Whoever is next in this line goes on; whether others wait behind. The usher that finds nobody goes, and the last one takes the
+    /// line with it.
+    fn next(&self, id: Id) -> bool {
+        let mut lines = self.lines();
+        let Some(line) = lines.get_mut(&id) else { return false };
         let next = line.waiting.pop_front();
         let more = !line.waiting.is_empty();
         if !more {
             line.ushers = line.ushers.saturating_sub(1);
-            line.waiting = VecDeque::new();
+            if line.ushers == 0 {
+                lines.remove(&id);
+            }
         }
-        drop(line);
+        drop(lines);
         if let Some(next) = next {
             next.called.store(true, Ordering::Release);
             next.task.wake_by_ref();
@@ -82,6 +87,7 @@ impl Shares {
 /// Moves the line by one whenever everybody else has had a turn.
 struct Usher {
     shares: Arc<Shares>,
+    line: Id,
     waits: bool,
 }
 
@@ -89,7 +95,7 @@ impl Future for Usher {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !std::mem::take(&mut self.waits) && !self.shares.next() {
+        if !std::mem::take(&mut self.waits) && !self.shares.next(self.line) {
             return Poll::Ready(());
         }
         // The runtime wakes it when nobody else is ready and it has looked at the kernel.
@@ -105,8 +111,10 @@ mod tests {
 
     /// Who waits, and who moves the line.
     fn left(shares: &Shares) -> (usize, usize) {
-        let line = shares.line();
-        (line.waiting.len(), line.ushers)
+        let lines = shares.lines();
+        lines
+            .values()
+            .fold((0, 0), |(waiting, ushers), line| (waiting + line.waiting.len(), ushers + line.ushers))
     }
 
     /// Takes so many shares and stands in line after each; each is written down, with the name.
@@ -137,7 +145,7 @@ mod tests {
         }
         assert_eq!(*log.lock().unwrap(), "abcabcabcabc");
         assert_eq!(left(&shares), (0, 0));
-        assert_eq!(shares.line().waiting.capacity(), 0);
+        assert_eq!(shares.lines().len(), 0);
     }
 
     #[tokio::test]
@@ -153,6 +161,33 @@ mod tests {
         assert_eq!(left(&shares), (0, 0));
         shares.stand(&mut place, Waker::noop());
         assert!(place.is_some_and(|place| !place.is_called()));
+    }
+
+    // Threads with a runtime each have a line each: whoever has much to do on one does not keep those on another waiting.
+    #[test]
+    fn each_runtime_moves_its_own_line() {
+        let runtimes = [(); 2].map(|()| tokio::runtime::Builder::new_current_thread().build().unwrap());
+        let shares = Arc::<Shares>::default();
+        let mut places = [None, None, None];
+        for (at, place) in places.iter_mut().enumerate() {
+            let _here = runtimes[at.min(1)].enter();
+            shares.stand(place, Waker::noop());
+        }
+        assert_eq!(shares.lines().len(), 2);
+        assert_eq!(left(&shares), (3, 2));
+        let called = || places.each_ref().map(|place| place.as_ref().is_some_and(|place| place.is_called()));
+        runtimes[1].block_on(async {
+            while !called()[2] {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(called(), [false, true, true]);
+        runtimes[0].block_on(async {
+            while !called()[0] {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(shares.lines().len(), 0);
     }
 
     // A thread that has nothing else to do serves the line, too.

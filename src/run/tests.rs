@@ -193,6 +193,7 @@ pub(crate) fn tools(transport: Scripted) -> Arc<Tools> {
             circuits: circuit::Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
         },
         fetches: Arc::default(),
+        workers: Default::default(),
         observe: Arc::new(Observe::new(metrics, None, now())),
     })
 }
