@@ -412,7 +412,26 @@ fn a_restart_holds_the_ports_open_and_takes_over_what_a_reload_cannot() {
     });
     connecting.join().unwrap();
     assert!(running.child.try_wait().unwrap().is_none(), "the same process");
+    // The threads that it has now share who comes.
+    let before = [1, 2].map(|number| naps(running.child.id(), number));
+    let _callers: Vec<_> = (0..6).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    until("all threads", || {
+        (1..).zip(before).all(|(number, before)| naps(running.child.id(), number) >= before + 2)
+    });
+    assert_eq!(naps(running.child.id(), 3), 0, "no more than these");
     end(running);
+}
+
+/// How often this worker has gone to sleep; 0 if there is none.
+fn naps(pid: u32, number: usize) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let status = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+    let own = |status: &String| status.starts_with(&format!("Name:\tworker-{number}\n"));
+    let line = status.filter(own).find_map(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse().ok())
+    });
+    line.unwrap_or_default()
 }
 
 // The same port at another address, which overlaps: taken over by a reload, from all addresses to one and back, and nobody who
