@@ -149,7 +149,9 @@ impl Outbox {
         &self.valve
     }
 
-    /// The stanzas that did not go out whole, oldest first; the outbox is empty afterwards.
+    /// The stanzas that did not go out whole, oldest first; the outbox is empty afterwards. What the transport has taken since it was
+    /// flushed last counts as not gone out, although some of that may have: rather is a stanza delivered and told as not delivered than
+    /// lost in silence.
     pub fn take_unsent(&mut self) -> Vec<Bytes> {
         let mut unsent = std::mem::take(&mut self.unflushed);
         unsent.extend(self.chunks.drain(..).filter(|c| c.stanza).map(|c| c.octets));
