@@ -72,6 +72,8 @@ pub(super) struct Leg {
     pub(super) published: Option<Arc<Published>>,
     /// What brings its octets in messages, where they come so.
     frames: Option<Arc<Frames>>,
+    /// The other side has ended the connection, or it failed: what the kernel holds may never arrive.
+    broken: bool,
 }
 
 /// What comes when all is out that waits.
@@ -174,6 +176,7 @@ impl Leg {
             shown: None,
             published: None,
             frames: None,
+            broken: false,
         }
     }
 
@@ -214,6 +217,7 @@ impl Leg {
             self.framer.break_off(*violation);
             return Ok(1);
         }
+        self.breaks();
         if let Some(detail) = crate::tls::late(error) {
             self.detail = Some(Box::new(detail));
         }
@@ -424,14 +428,23 @@ impl Leg {
         }
     }
 
+    /// The other side has ended the connection, or it failed.
+    pub(super) fn breaks(&mut self) {
+        self.broken = true;
+    }
+
     /// Its connection is no more; the stanzas that did not go out, oldest first.
     pub(super) fn cut(&mut self) -> Vec<Bytes> {
+        let held = match &self.link {
+            Link::Open(io) | Link::Lingering { io, .. } if !self.broken => Some(io.held()),
+            _ => None,
+        };
         self.link = Link::Closed;
         self.set_up = None;
         if self.next == Next::Upgrade {
             self.next = Next::Same;
         }
-        self.outbox.take_unsent()
+        self.outbox.take_unsent(held)
     }
 
     /// A fresh stream on the same connection.

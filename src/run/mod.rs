@@ -21,6 +21,7 @@ pub mod fellows;
 pub mod fetch;
 pub mod health;
 pub mod inbox;
+mod io;
 pub mod kept;
 mod leg;
 mod misnamed;
@@ -55,8 +56,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
+pub use self::io::{BoxIo, Io};
 pub use self::progress::{ConnectStep, Progress};
 use self::setups::SetUp;
 use crate::jid::Domain;
@@ -88,20 +88,6 @@ pub struct Connected {
     pub published: Arc<Published>,
     /// Its place among those that are set up with that address, where they have places.
     pub set_up: Option<SetUp>,
-}
-
-/// Octets in both directions.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-/// A transport, plain or TLS.
-pub type BoxIo = Box<dyn Io>;
-
-impl std::fmt::Debug for dyn Io {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Io")
-    }
 }
 
 /// Something that will be.

@@ -1,6 +1,6 @@
 //! What waits to go out on one leg, with its frame boundaries kept.
 //!
-//! Stanzas stay known as stanzas until the transport has flushed them, so that a connection that breaks gives back what
+//! Stanzas stay known as stanzas until the transport has let them out, so that a connection that breaks gives back what
 //! did not go out whole (requirements CLS-02, BE-11). Several complete elements go out in one write. The valve of the
 //! admitted pair, if there is one, is asked before each stanza; what we author ourselves is never charged for.
 
@@ -27,11 +27,12 @@ pub struct Outbox {
     taken: usize,
     /// Chunks at the front that the valve has let go.
     released: usize,
-    /// Stanzas that the transport has taken and not yet flushed: with TLS, they may still lie in its buffer.
-    unflushed: Vec<Bytes>,
+    /// Stanzas that the transport has taken and maybe not let out: with TLS, they may still lie in its buffer. Each with the octets that
+    /// the transport had taken since its last flush when it had taken the stanza.
+    unflushed: Vec<(Bytes, usize)>,
     /// Octets that the transport has taken since its last flush.
     unflushed_octets: usize,
-    /// Stanzas that came in here in all, and that the transport has flushed.
+    /// Stanzas that came in here in all, and that the transport has let out.
     given: u64,
     flushed: u64,
     dirty: bool,
@@ -81,7 +82,7 @@ impl Outbox {
         self.chunks.push_back(Chunk { octets, stanza: true });
     }
 
-    /// Nothing waits, and the transport has flushed all it took.
+    /// Nothing waits, and the transport has let out all it took.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty() && !self.dirty
     }
@@ -106,7 +107,7 @@ impl Outbox {
         self.given
     }
 
-    /// Stanzas of those that the transport has flushed, in their order.
+    /// Stanzas of those that the transport has let out, in their order.
     pub fn flushed(&self) -> u64 {
         self.flushed
     }
@@ -149,11 +150,15 @@ impl Outbox {
         &self.valve
     }
 
-    /// The stanzas that did not go out whole, oldest first; the outbox is empty afterwards. What the transport has taken since it was
-    /// flushed last counts as not gone out, although some of that may have: rather is a stanza delivered and told as not delivered than
-    /// lost in silence.
-    pub fn take_unsent(&mut self) -> Vec<Bytes> {
-        let mut unsent = std::mem::take(&mut self.unflushed);
+    /// The stanzas that did not go out whole, oldest first; the outbox is empty afterwards. Of what the transport took it holds so many
+    /// octets, the last ones. Of a connection that broke nobody knows how much: then all that was taken since the last flush counts as
+    /// not gone out, for rather is a stanza delivered and told as not delivered than lost in silence.
+    pub fn take_unsent(&mut self, held: Option<usize>) -> Vec<Bytes> {
+        if let Some(held) = held {
+            self.let_out(held);
+        }
+        let mut unsent: Vec<Bytes> =
+            std::mem::take(&mut self.unflushed).into_iter().map(|(octets, _)| octets).collect();
         unsent.extend(self.chunks.drain(..).filter(|c| c.stanza).map(|c| c.octets));
         *self = Self { valve: std::mem::take(&mut self.valve), ..Self::default() };
         unsent
@@ -258,7 +263,7 @@ impl Outbox {
         now: Instant,
         sent: &mut Sent,
     ) -> io::Result<bool> {
-        match Pin::new(io).poll_flush(cx) {
+        match Pin::new(&mut *io).poll_flush(cx) {
             Poll::Ready(outcome) => {
                 outcome?;
                 self.dirty = false;
@@ -272,10 +277,22 @@ impl Outbox {
                 Ok(true)
             }
             Poll::Pending => {
+                if self.let_out(io.held()) {
+                    (sent.moved, self.stuck) = (true, None);
+                }
                 self.stuck.get_or_insert(now);
                 Ok(false)
             }
         }
+    }
+
+    /// Of what it took since its last flush the transport holds so many octets, the last ones; whether a stanza has gone out.
+    fn let_out(&mut self, held: usize) -> bool {
+        let out = self.unflushed_octets.saturating_sub(held);
+        let gone = self.unflushed.partition_point(|(_, end)| *end <= out);
+        self.unflushed.drain(..gone);
+        self.flushed += gone as u64;
+        gone > 0
     }
 
     fn release(&mut self, now: Instant, sent: &mut Sent) {
@@ -331,12 +348,7 @@ impl Outbox {
             skip = 0;
         }
         let used = slices.get(..self.released).unwrap_or_default();
-        if io.is_write_vectored() {
-            return Pin::new(io).poll_write_vectored(cx, used);
-        }
-        // One write for several elements also where the transport takes one slice only.
-        let joined: Vec<u8> = used.iter().flat_map(|s| s.iter().copied()).collect();
-        Pin::new(io).poll_write(cx, &joined)
+        Pin::new(io).poll_write_vectored(cx, used)
     }
 
     fn account(&mut self, mut n: usize, now: Instant) {
@@ -359,7 +371,7 @@ impl Outbox {
             self.blank.went(&octets, now);
             if stanza {
                 self.stanzas -= 1;
-                self.unflushed.push(octets);
+                self.unflushed.push((octets, self.unflushed_octets - n));
             }
         }
     }

@@ -4,6 +4,7 @@
 //! joined at the seam where a leg reads and writes, so that relay, limits, deadlines and drain are those of every other stream.
 //! White space of ours goes out as a ping; pings and pongs of theirs come in as white space, as many octets as they cost.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 
+use super::Io;
 use crate::xml::{self, Limits, Messages, Unfit, Violation};
 
 /// What a leg and its WebSocket tell each other.
@@ -69,6 +71,9 @@ pub struct Socket<S> {
     told: bool,
     /// The library holds octets that the transport did not take.
     blocked: bool,
+    /// What was taken and may not have gone out: how many octets the transport had been given behind it, and how many it was. None: not
+    /// all of it has been given.
+    behind: VecDeque<(Option<usize>, usize)>,
     /// Octets of answers to pings since all was last taken; the library keeps what does not go.
     owed: usize,
 }
@@ -92,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .write_buffer_size(0)
             .max_message_size(Some(0))
             .max_frame_size(Some(0));
-        let line = Line { io, waker: Waker::noop().clone(), read: 0, left: 0 };
+        let line = Line { io, waker: Waker::noop().clone(), read: 0, left: 0, given: 0 };
         Self {
             web: WebSocket::from_raw_socket(line, Role::Server, Some(config)),
             frames: Arc::new(Frames { most: AtomicUsize::new(0), unfinished: AtomicUsize::new(0) }),
@@ -104,6 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             code: CloseCode::Away,
             told: false,
             blocked: false,
+            behind: VecDeque::new(),
             owed: 0,
         }
     }
@@ -190,7 +196,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             return Poll::Pending;
         }
         self.owed = 0;
+        // All that was taken has been given.
+        let given = self.web.get_ref().given;
+        self.behind.iter_mut().for_each(|(end, _)| *end = end.or(Some(given)));
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Io> Socket<S> {
+    /// Octets of what was taken last of which the transport, or the library, has not let all out.
+    pub(super) fn held(&self) -> usize {
+        let Line { io, given, .. } = self.web.get_ref();
+        let out = given.saturating_sub(io.held());
+        self.behind.iter().filter(|(end, _)| end.is_none_or(|end| end > out)).map(|(_, octets)| octets).sum()
     }
 }
 
@@ -233,12 +251,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+impl<S: Io> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         this.begin(cx);
         if this.blocked {
             std::task::ready!(this.poll_out())?;
+        }
+        if this.held() == 0 {
+            this.behind.clear();
         }
         let messages = this.messages.cut(octets).map_err(|violation| {
             tracing::error!(%violation, "what goes to a client over WebSocket is no stream of ours");
@@ -257,6 +278,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
             };
             this.blocked |= settled(this.web.write(message))?.is_pending();
         }
+        let given = this.web.get_ref().given;
+        this.behind.push_back(((!this.blocked).then_some(given), octets.len()));
         Poll::Ready(Ok(octets.len()))
     }
 
@@ -286,8 +309,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 struct Line<S> {
     io: S,
     waker: Waker,
-    /// Octets read so far.
+    /// Octets read so far, and given to it.
     read: usize,
+    given: usize,
     /// What may be read before others have their turn: frames without content would keep us for ever.
     left: usize,
 }
@@ -316,7 +340,7 @@ impl<S: AsyncRead + Unpin> Read for Line<S> {
 impl<S: AsyncWrite + Unpin> Write for Line<S> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), octets) {
-            Poll::Ready(outcome) => outcome,
+            Poll::Ready(outcome) => outcome.inspect(|octets| self.given = self.given.saturating_add(*octets)),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -378,5 +402,49 @@ mod tests {
         }
         assert!(heard > sent / 2, "{heard} of {sent}");
         assert!(timeout(WHILE, theirs.write(&[0])).await.is_ok());
+    }
+
+    // CLS-02: what the other side can read whole is not held, and all else is, wherever the transport stops.
+    #[tokio::test]
+    async fn what_is_held_is_what_the_other_side_cannot_read() {
+        // Only room is to be lacking, and no turn.
+        tokio::task::unconstrained(cut_wherever_it_stops()).await;
+    }
+
+    async fn cut_wherever_it_stops() {
+        const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+            xmlns:stream='http://etherx.jabber.org/streams' from='a.example' version='1.0'>";
+        let stanza = format!("<message><body>{}</body></message>", "x".repeat(100));
+        for room in (200..1_500).step_by(7) {
+            let (ours, mut theirs) = duplex(room);
+            let mut socket = Socket::new(ours);
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(matches!(Pin::new(&mut socket).poll_write(cx, HEADER.as_bytes()), Poll::Ready(Ok(_))));
+            let (mut taken, mut heard) = (0, Vec::new());
+            // A part is read once, so that it goes on from where it stopped.
+            for part in [0, 150, 50] {
+                let mut some = vec![0; part];
+                if part > 0 {
+                    let octets = theirs.read(&mut some).await.unwrap();
+                    heard.extend_from_slice(&some[..octets]);
+                    let _flushed = Pin::new(&mut socket).poll_flush(cx);
+                }
+                while let Poll::Ready(outcome) = Pin::new(&mut socket).poll_write(cx, stanza.as_bytes()) {
+                    assert_eq!(outcome.unwrap(), stanza.len());
+                    taken += 1;
+                }
+            }
+            let held = socket.held();
+            drop(socket);
+            theirs.read_to_end(&mut heard).await.unwrap();
+            let mut reader = WebSocket::from_raw_socket(io::Cursor::new(heard), Role::Client, None);
+            let mut read = 0;
+            while reader.read().is_ok() {
+                read += 1;
+            }
+            // The header of the stream is the first.
+            assert_eq!(read - 1, taken - held / stanza.len(), "room for {room}, {taken} taken, {held} held");
+            assert_eq!(held % stanza.len(), 0, "room for {room}");
+        }
     }
 }

@@ -37,6 +37,8 @@ pub struct Ahead<S> {
     space: usize,
     /// What is said late and has not gone out.
     late: Vec<u8>,
+    /// Octets of what was said late that have.
+    late_gone: usize,
 }
 
 /// What becomes of a handshake behind the handshake.
@@ -54,7 +56,7 @@ impl<S> Ahead<S> {
     /// Nothing has been read yet.
     pub fn new(inner: S) -> Self {
         let (records, watch) = (Records::default(), Watch::Remembers);
-        Self { inner, records, watch, held: Vec::new(), taken: 0, space: 0, late: Vec::new() }
+        Self { inner, records, watch, held: Vec::new(), taken: 0, space: 0, late: Vec::new(), late_gone: 0 }
     }
 
     /// White space was on its way when the other side was told to go on: so much of it is thrown away (TLS-05).
@@ -67,6 +69,11 @@ impl<S> Ahead<S> {
     /// This goes out with what is written next, or as soon as there is nothing to read.
     pub(super) fn say_late(&mut self, octets: &[u8]) {
         self.late.extend_from_slice(octets);
+    }
+
+    /// Octets that were ever said late: those that have gone out, and those with them that have not.
+    pub(super) fn late_said(&self) -> (usize, usize) {
+        (self.late_gone, self.late_gone.wrapping_add(self.late.len()))
     }
 
     /// What is held, to be taken apart where it lies.
@@ -149,6 +156,7 @@ impl<S: AsyncWrite + Unpin> Ahead<S> {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.late.drain(..sent.min(self.late.len()));
+        self.late_gone = self.late_gone.wrapping_add(sent);
         if self.late.is_empty() {
             self.late = Vec::new();
         }

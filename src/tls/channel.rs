@@ -7,7 +7,6 @@
 //! **What it buys**, against the build before in one run of `cargo bench --bench load`: an idle session 12.5 KiB for 16.5, `echo` 0.81,
 //! 64 KiB stanzas 0.81, the mix 0.97, logins 1.0 to 1.1.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -21,13 +20,15 @@ use rustls::{CommonState, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ahead::{Ahead, RECORD, THREAD, too_long};
+use super::made::{self, MADE, Made, WRITE};
 
 /// A channel that stands.
 pub struct Channel<S> {
     ahead: Ahead<S>,
     records: Records,
-    /// What was written last has not all gone out.
-    full: bool,
+    /// The records that were written last and have not all gone out: how many octets had been said late behind each, and how many it
+    /// holds. While there are any, nothing more is taken.
+    behind: Vec<(usize, usize)>,
     /// We have said that no more comes.
     over: bool,
 }
@@ -94,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hello<S> {
             if !records.session.is_handshaking() {
                 read.shrink_to_fit();
                 ahead.put_back(read);
-                return Ok(Channel { ahead, records, full: false, over: false });
+                return Ok(Channel { ahead, records, behind: Vec::new(), over: false });
             }
             let outcome = match read.len() < MESSAGES {
                 true => more(&mut ahead, &mut read).await,
@@ -132,6 +133,12 @@ impl<S> Channel<S> {
     /// What was agreed on.
     pub fn session(&self) -> &CommonState {
         &self.records.session
+    }
+
+    /// Octets of what was taken last that are in records of which the transport has not taken all.
+    pub fn held(&self) -> usize {
+        let (gone, _) = self.ahead.late_said();
+        self.behind.iter().filter(|(end, _)| *end > gone).map(|(_, octets)| octets).sum()
     }
 
     /// The stream under it.
@@ -197,12 +204,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Channel<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Self { ahead, records, full, .. } = &mut *self;
-        if *full {
+        let Self { ahead, records, behind, .. } = &mut *self;
+        if !behind.is_empty() {
             ready!(ahead.poll_late(cx))?;
-            *full = false;
+            *behind = Vec::new();
         }
-        MADE.with_borrow_mut(|Made { plain, sealed }| {
+        MADE.with_borrow_mut(|Made { plain, sealed, ends }| {
+            ends.clear();
             let (mut count, mut end) = (0, 0);
             let mut left = bufs.iter().map(|buf| &**buf).filter(|buf| !buf.is_empty()).peekable();
             let mut part: &[u8] = &[];
@@ -234,6 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Channel<S> {
                     break;
                 }
                 (count, end) = (count + octets, end + made);
+                ends.push((end, octets));
             }
             let mut rest = sealed.get(..end).unwrap_or_default();
             while !rest.is_empty() {
@@ -242,8 +251,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Channel<S> {
                     Poll::Ready(sent) => rest = rest.get(sent..).unwrap_or_default(),
                     Poll::Pending => {
                         // It is sealed in its place among all others, and must go as it is.
+                        let (_, said) = ahead.late_said();
+                        behind.extend(made::behind(ends, end - rest.len(), said));
                         ahead.say_late(rest);
-                        *full = true;
                         break;
                     }
                 }
@@ -472,20 +482,6 @@ fn is_alert(record: &[u8]) -> bool {
 fn broken(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
-
-/// Room in which records are made.
-struct Made {
-    plain: Vec<u8>,
-    sealed: Vec<u8>,
-}
-
-thread_local! {
-    static MADE: RefCell<Made> =
-        RefCell::new(Made { plain: Vec::with_capacity(RECORD), sealed: vec![0; WRITE + RECORD + RECORD] });
-}
-
-/// Octets that are sealed before the socket is asked to take them: it takes as many as it has room for.
-const WRITE: usize = 4 * RECORD;
 
 /// Octets of a handshake that are read at once.
 const PART: usize = 4 * 1024;

@@ -11,7 +11,6 @@ use rustls::client::{ClientConfig, Resumption};
 use rustls_pki_types::{ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::jid::Domain;
 use crate::stream::dane::Published;
@@ -19,8 +18,9 @@ use crate::stream::evidence::Evidence;
 use crate::stream::secured::{ChannelFacts, Secured};
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::{Certificates, ChainAndKey};
+use crate::tls::outgoing::Followed;
 use crate::tls::verify::{AnyChain, TrustStore};
-use crate::tls::{Ahead, Alpn, KeyKind, Mode, VERSIONS, dane, provider, suite, version};
+use crate::tls::{Ahead, Alpn, KeyKind, Mode, Outgoing, VERSIONS, dane, provider, suite, version};
 
 /// What connecting needs.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Connector {
         hosted: Option<&Domain>,
         (remote, published): (&Domain, &Published),
         mode: Mode,
-    ) -> Result<(TlsStream<Ahead<S>>, Secured), HandshakeFault>
+    ) -> Result<(Outgoing<S>, Secured), HandshakeFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -99,7 +99,8 @@ impl Connector {
         let sni = remote.to_ascii().into_owned();
         let name = ServerName::try_from(sni.clone())
             .map_err(|_| FaultKind::Refused(rustls::Error::UnsupportedNameType))?;
-        let connecting = TlsConnector::from(Arc::clone(config)).connect(name, Ahead::new(stream));
+        let connecting =
+            TlsConnector::from(Arc::clone(config)).connect(name, Ahead::new(Followed::new(stream)));
         let mut stream = connecting.await.map_err(HandshakeFault::from_io)?;
         let (ahead, session) = stream.get_mut();
         let version = version(session.protocol_version());
@@ -119,7 +120,7 @@ impl Connector {
             shown: None,
             suite: suite(session.negotiated_cipher_suite()),
         });
-        Ok((stream, secured))
+        Ok((Outgoing::new(stream), secured))
     }
 }
 

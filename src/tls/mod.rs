@@ -11,8 +11,10 @@ pub mod client;
 pub mod dane;
 mod fault;
 pub mod keys;
+mod made;
 pub mod names;
 mod offer;
+mod outgoing;
 mod records;
 pub mod server;
 mod sound;
@@ -31,6 +33,7 @@ pub use channel::Channel;
 pub use client::Connector;
 pub use fault::{FaultKind, HandshakeFault, late};
 pub use keys::{Certificates, KeyFault};
+pub use outgoing::Outgoing;
 pub use server::Acceptor;
 pub use verify::TrustStore;
 

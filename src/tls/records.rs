@@ -1,7 +1,9 @@
-//! Follows the records of one direction of TLS by their headers, and tells a handshake behind the handshake.
+//! Follows the records of one direction of TLS by their headers, counts the full ones, and tells a handshake behind the handshake.
 //!
 //! In TLS 1.2 that is a renegotiation, which XMPP forbids and which is to end the connection without a word (TLS-13, RFC
 //! 6120 5.3.5); rustls would answer it with a warning and go on. In TLS 1.3 such records look like all others.
+
+use super::ahead::RECORD;
 
 /// How far the octets seen so far go into the records.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,12 +16,21 @@ pub struct Records {
     turned: bool,
     /// Records of a handshake since then.
     since: u8,
+    /// This one holds as much as any can.
+    full: bool,
+    /// So many of those have ended.
+    ended: u32,
 }
 
 impl Records {
     /// Whether a handshake began anew. Of TLS 1.2 only: TLS 1.3 sends a ChangeCipherSpec that means nothing.
     pub fn has_begun_anew(&self) -> bool {
         self.since > 1
+    }
+
+    /// How many records have passed that hold as much as any can, from the first octet to the last.
+    pub(super) fn full_ones(&self) -> u32 {
+        self.ended
     }
 
     /// These octets come next.
@@ -37,10 +48,12 @@ impl Records {
                     _ => {}
                 }
                 self.seen += 1;
+                self.full = self.seen == HEADER && self.left >= RECORD;
                 octets = rest;
             }
             if self.seen == HEADER && self.left == 0 {
                 self.seen = 0;
+                self.ended = self.ended.wrapping_add(u32::from(self.full));
             }
         }
     }
@@ -68,6 +81,20 @@ mod tests {
         let [high, low] = length.to_be_bytes();
         // A body that looks like headers of handshakes.
         [vec![content, 3, 3, high, low], vec![HANDSHAKE; usize::from(length)]].concat()
+    }
+
+    // A record holds 16 KiB at most; what it is sealed in comes on top, and what holds less is none of them.
+    #[test]
+    fn full_records_count_when_their_last_octet_has_passed() {
+        let all = [record(23, 16_406), record(23, 16_383), record(23, 22), record(23, 16_406)].concat();
+        for portion in [1, 3, 16_411, 16_412, 100_000] {
+            let mut records = Records::default();
+            let (last, but_last) = all.split_last().unwrap();
+            but_last.chunks(portion).for_each(|octets| records.pass(octets));
+            assert_eq!(records.full_ones(), 1, "{portion}");
+            records.pass(&[*last]);
+            assert_eq!(records.full_ones(), 2, "{portion}");
+        }
     }
 
     // TLS-13: whatever the portions, only the second record of a handshake behind ChangeCipherSpec counts.

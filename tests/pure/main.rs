@@ -24,6 +24,7 @@ mod fleet;
 mod framing;
 mod fuzz_corpus;
 mod handshakes;
+mod held;
 mod home_words;
 mod hostile;
 mod made_here;

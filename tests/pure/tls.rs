@@ -12,7 +12,7 @@ use gatehouse::reason::{Cause, Reason};
 use gatehouse::stream::identity::{speaks_for, trusted_for};
 use gatehouse::stream::secured::{Secured, TlsVersion, TrustFault};
 use gatehouse::tls::{
-    Acceptor, Ahead, Alpn, Certificates, Channel, Connector, FaultKind, HandshakeFault, Mode, TrustStore,
+    Acceptor, Alpn, Certificates, Channel, Connector, FaultKind, HandshakeFault, Mode, Outgoing, TrustStore,
     client, server,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -82,7 +82,7 @@ impl Hello {
 }
 
 type Server = Result<(Channel<TcpStream>, Secured), HandshakeFault>;
-type Caller = Result<(tokio_rustls::client::TlsStream<Ahead<TcpStream>>, Secured), HandshakeFault>;
+type Caller = Result<(Outgoing<TcpStream>, Secured), HandshakeFault>;
 type Client = std::io::Result<tokio_rustls::client::TlsStream<TcpStream>>;
 
 async fn meet(
@@ -619,7 +619,7 @@ static TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 /// Believes everything.
 #[derive(Debug)]
-struct Gullible;
+pub struct Gullible;
 
 impl ServerCertVerifier for Gullible {
     fn verify_server_cert(

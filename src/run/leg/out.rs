@@ -28,7 +28,13 @@ impl Leg {
         if let Link::Open(io) = &mut self.link {
             let sent = match self.outbox.is_empty() {
                 true => Sent::default(),
-                false => self.outbox.poll_send(io, cx, now).map_err(|e| lost(&e))?,
+                false => match self.outbox.poll_send(io, cx, now) {
+                    Ok(sent) => sent,
+                    Err(error) => {
+                        self.breaks();
+                        return Err(lost(&error));
+                    }
+                },
             };
             if sent.moved {
                 self.spoke = now;

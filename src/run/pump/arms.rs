@@ -411,6 +411,7 @@ impl Pump {
                     return moved;
                 }
                 Poll::Ready(Ok(0)) => {
+                    leg.breaks();
                     self.gone(side, Reason::ConnectionLost);
                     return true;
                 }
