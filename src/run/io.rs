@@ -5,9 +5,8 @@ use std::fmt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::websocket::Socket;
 use crate::net::Begun;
-use crate::tls::{Channel, Outgoing};
+use crate::tls::{Channel, FarChannel};
 
 /// Octets in both directions.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
@@ -50,13 +49,7 @@ impl<S: Io> Io for Channel<S> {
     }
 }
 
-impl<S: Io> Io for Outgoing<S> {
-    fn held(&self) -> usize {
-        Self::held(self)
-    }
-}
-
-impl<S: Io> Io for Socket<S> {
+impl<S: Io> Io for FarChannel<S> {
     fn held(&self) -> usize {
         Self::held(self)
     }

@@ -203,9 +203,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 }
 
-impl<S: Io> Socket<S> {
-    /// Octets of what was taken last of which the transport, or the library, has not let all out.
-    pub(super) fn held(&self) -> usize {
+impl<S: Io> Io for Socket<S> {
+    fn held(&self) -> usize {
         let Line { io, given, .. } = self.web.get_ref();
         let out = given.saturating_sub(io.held());
         self.behind.iter().filter(|(end, _)| end.is_none_or(|end| end > out)).map(|(_, octets)| octets).sum()

@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::records::Records;
+use super::records::{RECORD, Records};
 use crate::stream::secured::TlsVersion;
 
 /// A stream that is read in large parts.
@@ -339,9 +339,6 @@ pub(super) fn too_long() -> io::Error {
 thread_local! {
     pub(super) static THREAD: RefCell<Vec<u8>> = RefCell::new(vec![0; SPACE]);
 }
-
-/// Octets of a full record (RFC 8446 5.1).
-pub(super) const RECORD: usize = 16 * 1024;
 
 /// Octets that are read at once: as many as three full records are long, and one that has begun.
 const SPACE: usize = 64 * 1024;

@@ -19,8 +19,9 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{CommonState, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::ahead::{Ahead, RECORD, THREAD, too_long};
+use super::ahead::{Ahead, THREAD, too_long};
 use super::made::{self, MADE, Made, WRITE};
+use super::records::RECORD;
 
 /// A channel that stands.
 pub struct Channel<S> {

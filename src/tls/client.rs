@@ -16,11 +16,11 @@ use crate::jid::Domain;
 use crate::stream::dane::Published;
 use crate::stream::evidence::Evidence;
 use crate::stream::secured::{ChannelFacts, Secured};
+use crate::tls::far_channel::Followed;
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::{Certificates, ChainAndKey};
-use crate::tls::outgoing::Followed;
 use crate::tls::verify::{AnyChain, TrustStore};
-use crate::tls::{Ahead, Alpn, KeyKind, Mode, Outgoing, VERSIONS, dane, provider, suite, version};
+use crate::tls::{Ahead, Alpn, FarChannel, KeyKind, Mode, VERSIONS, dane, provider, suite, version};
 
 /// What connecting needs.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Connector {
         hosted: Option<&Domain>,
         (remote, published): (&Domain, &Published),
         mode: Mode,
-    ) -> Result<(Outgoing<S>, Secured), HandshakeFault>
+    ) -> Result<(FarChannel<S>, Secured), HandshakeFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -120,7 +120,7 @@ impl Connector {
             shown: None,
             suite: suite(session.negotiated_cipher_suite()),
         });
-        Ok((Outgoing::new(stream), secured))
+        Ok((FarChannel::new(stream), secured))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::ahead::RECORD;
+use super::records::RECORD;
 
 /// What is made at once.
 pub(super) struct Made {

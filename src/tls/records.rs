@@ -3,8 +3,6 @@
 //! In TLS 1.2 that is a renegotiation, which XMPP forbids and which is to end the connection without a word (TLS-13, RFC
 //! 6120 5.3.5); rustls would answer it with a warning and go on. In TLS 1.3 such records look like all others.
 
-use super::ahead::RECORD;
-
 /// How far the octets seen so far go into the records.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Records {
@@ -66,6 +64,9 @@ impl Records {
         }
     }
 }
+
+/// Octets of a full record (RFC 8446 5.1).
+pub(super) const RECORD: usize = 16 * 1024;
 
 /// Octets of a record's header: type, version, length (RFC 5246 6.2.1).
 const HEADER: u8 = 5;

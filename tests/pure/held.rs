@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use gatehouse::stream::dane::Published;
 use gatehouse::tls::{
-    Acceptor, Alpn, Certificates, Channel, Connector, Mode, Outgoing, TrustStore, client, server,
+    Acceptor, Alpn, Certificates, Channel, Connector, FarChannel, Mode, TrustStore, client, server,
 };
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
@@ -30,9 +30,9 @@ impl Cut for Channel<DuplexStream> {
     }
 }
 
-impl Cut for Outgoing<DuplexStream> {
+impl Cut for FarChannel<DuplexStream> {
     fn held(&self) -> usize {
-        Outgoing::held(self)
+        FarChannel::held(self)
     }
 }
 
@@ -89,7 +89,7 @@ impl Props {
         &self,
         version: Version,
         room: usize,
-    ) -> (Outgoing<DuplexStream>, impl AsyncRead + use<>) {
+    ) -> (FarChannel<DuplexStream>, impl AsyncRead + use<>) {
         let certificates = Arc::new(Certificates::from_identities([]));
         let params = client::Params { certificates, trust: self.authority.trust() };
         let connector = Connector::new(params).unwrap();

@@ -12,8 +12,8 @@ use gatehouse::reason::{Cause, Reason};
 use gatehouse::stream::identity::{speaks_for, trusted_for};
 use gatehouse::stream::secured::{Secured, TlsVersion, TrustFault};
 use gatehouse::tls::{
-    Acceptor, Alpn, Certificates, Channel, Connector, FaultKind, HandshakeFault, Mode, Outgoing, TrustStore,
-    client, server,
+    Acceptor, Alpn, Certificates, Channel, Connector, FarChannel, FaultKind, HandshakeFault, Mode,
+    TrustStore, client, server,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
@@ -82,7 +82,7 @@ impl Hello {
 }
 
 type Server = Result<(Channel<TcpStream>, Secured), HandshakeFault>;
-type Caller = Result<(Outgoing<TcpStream>, Secured), HandshakeFault>;
+type Caller = Result<(FarChannel<TcpStream>, Secured), HandshakeFault>;
 type Client = std::io::Result<tokio_rustls::client::TlsStream<TcpStream>>;
 
 async fn meet(

@@ -13,11 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use super::Ahead;
-use super::ahead::RECORD;
-use super::records::Records;
+use super::records::{RECORD, Records};
 
 /// A channel that stands.
-pub struct Outgoing<S> {
+pub struct FarChannel<S> {
     tls: TlsStream<Ahead<Followed<S>>>,
     /// Octets that were taken last, all at once.
     taken: usize,
@@ -25,7 +24,7 @@ pub struct Outgoing<S> {
     before: u32,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Outgoing<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> FarChannel<S> {
     pub(super) fn new(tls: TlsStream<Ahead<Followed<S>>>) -> Self {
         Self { tls, taken: 0, before: 0 }
     }
@@ -59,7 +58,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outgoing<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Outgoing<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for FarChannel<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Outgoing<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Outgoing<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FarChannel<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(octets)])
     }
@@ -98,9 +97,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Outgoing<S> {
     }
 }
 
-impl<S> fmt::Debug for Outgoing<S> {
+impl<S> fmt::Debug for FarChannel<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outgoing").finish_non_exhaustive()
+        f.debug_struct("FarChannel").finish_non_exhaustive()
     }
 }
 
