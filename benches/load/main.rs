@@ -5,7 +5,7 @@
 //! counts it, so that neither the generator nor a busy machine is measured. Options, after `--`: `--rounds N`,
 //! `--only WORK,..`, `--ours` (leaves HAProxy out), `--quick` (a little of everything, to see that it works), `--gateway
 //! FILE` (another build), `--against FILE` (another build in HAProxy's place: row by row, with a verdict), `--reloads N` (of the many
-//! rules, 50 otherwise), `--json FILE`. HAProxy must be installed. `tests/sockets/load.rs` runs it as `--quick` does.
+//! rules, 50 otherwise), `--idle N` (sessions that idle, 5,000 otherwise: where files, ports and memory last), `--json FILE`. HAProxy must be installed. `tests/sockets/load.rs` runs it as `--quick` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
 #![allow(clippy::fn_params_excessive_bools, clippy::too_many_lines)]
@@ -43,6 +43,7 @@ pub struct Options {
     ours: bool,
     quick: bool,
     reloads: Option<usize>,
+    idle: Option<usize>,
     json: PathBuf,
     gateway: PathBuf,
     against: Option<PathBuf>,
@@ -95,7 +96,17 @@ impl Options {
     pub fn quick() -> Self {
         let json = PathBuf::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/load.json"));
         let gateway = PathBuf::from(env!("CARGO_BIN_EXE_gatehouse"));
-        Self { rounds: 1, only: None, ours: false, quick: true, reloads: None, json, gateway, against: None }
+        Self {
+            rounds: 1,
+            only: None,
+            ours: false,
+            quick: true,
+            reloads: None,
+            idle: None,
+            json,
+            gateway,
+            against: None,
+        }
     }
 
     /// As these words of the command line have it.
@@ -113,6 +124,10 @@ impl Options {
                     let many = value().parse().ok().filter(|many| *many > 0);
                     options.reloads = Some(many.expect("--reloads wants a number, and not 0"));
                 }
+                "--idle" => {
+                    let many = value().parse().ok().filter(|many| *many > 0);
+                    options.idle = Some(many.expect("--idle wants a number, and not 0"));
+                }
                 "--only" => options.only = Some(value().split(',').map(str::to_owned).collect()),
                 "--json" => options.json = PathBuf::from(value()),
                 "--against" => options.against = Some(PathBuf::from(value())),
@@ -126,7 +141,8 @@ impl Options {
     /// How much of everything.
     pub fn size(&self) -> Size {
         let size = if self.quick { QUICK } else { full() };
-        Size { reloads: self.reloads.unwrap_or(size.reloads), ..size }
+        let (reloads, idle) = (self.reloads.unwrap_or(size.reloads), self.idle.unwrap_or(size.idle));
+        Size { reloads, idle, ..size }
     }
 }
 

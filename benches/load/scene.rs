@@ -56,6 +56,8 @@ pub struct Run {
     pub patches: usize,
     /// Whether another policy is judged beside it.
     pub shadow: bool,
+    /// Addresses of the server behind: from one of ours to one of its only so many connections have a port.
+    pub backends: u8,
     /// Whether its limits are as shipped: where honest traffic would meet them.
     pub as_shipped: bool,
 }
@@ -69,6 +71,7 @@ impl Default for Run {
             entries: 0,
             patches: 0,
             shadow: false,
+            backends: 1,
             as_shipped: false,
         }
     }
@@ -248,6 +251,9 @@ impl Scene {
     /// Every limit holds and is counted; none is so low that what floods meets it.
     fn gatehouse(&self, run: Run, nth: usize, c2s: SocketAddr, s2s: SocketAddr, web: SocketAddr) -> String {
         let Doors { c2s: clients, dialback, .. } = self.doors;
+        let port = clients.port();
+        let clients: Vec<_> = (1..=run.backends).map(|nth| format!("\"{}\"", sink::at(nth, port))).collect();
+        let clients = clients.join(", ");
         let name = name(run.key);
         let limits = if run.as_shipped { "" } else { OUT_OF_THE_WAY };
         let federation = match run.rules {
@@ -275,7 +281,7 @@ impl Scene {
              listen:\n  - {{ flow: c2s, address: \"{c2s}\", tls: direct }}\n  - {{ flow: s2s, address: \"{s2s}\", tls: direct }}\n  - \
              {{ flow: websocket, address: \"{web}\" }}\n\
              domains:\n  - name: montague.example\n    certificate: {{ chain: {name}.pem, key: {name}.key }}\n    \
-             backend: {{ c2s: [\"{clients}\"], s2s: [\"{dialback}\"] }}\n    federation: {federation}{shadow}\n\
+             backend: {{ c2s: [{clients}], s2s: [\"{dialback}\"] }}\n    federation: {federation}{shadow}\n\
              trust: {{ roots: root.pem }}\n\
              admin: {{ socket: control-{nth}.sock }}\n\
              {lists}{patches}{limits}\
@@ -287,7 +293,7 @@ impl Scene {
 }
 
 /// No work that floods meets a limit.
-const OUT_OF_THE_WAY: &str = "limits:\n  conn-c2s: 100000\n  conn-s2s: 100000\n  conn-total: 100000\n  conn-unproven: 100000\n  \
+const OUT_OF_THE_WAY: &str = "limits:\n  conn-c2s: 100000\n  conn-s2s: 100000\n  conn-total: 500000\n  conn-unproven: 100000\n  \
     memory-unproven: 64GiB\n  rate: 60000/min\n  tls-handshakes: 100000/s\n  stream-stanzas: 1000000/s\n  \
     stream-octets: 1GiB/s\n  domain-stanzas: 1000000/s\n  domain-octets: 1GiB/s\n  \
     pair-stanzas: 1000000/s\n  pair-octets: 1GiB/s\n  pairs: 1000\n  sender-stanzas: 600000/min\n  \

@@ -37,12 +37,11 @@ pub fn start() -> Doors {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             for kind in [Kind::Client, Kind::Dialback, Kind::External] {
-                let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-                socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-                // A short queue would turn a rush of logins into retries.
-                let listener = socket.listen(16_384).expect("a listener");
-                tell.send(listener.local_addr().expect("bound")).expect("somebody waits");
-                tokio::spawn(listen(listener, kind));
+                let port = listen(at(1, 0), kind).port();
+                for nth in 2..=ADDRESSES {
+                    listen(at(nth, port), kind);
+                }
+                tell.send(at(1, port)).expect("somebody waits");
             }
             std::future::pending::<()>().await;
         });
@@ -76,7 +75,26 @@ enum Kind {
     External,
 }
 
-async fn listen(listener: TcpListener, kind: Kind) {
+/// One of its addresses, which nobody else uses.
+pub fn at(nth: u8, port: u16) -> SocketAddr {
+    ([127, 11, 0, nth], port).into()
+}
+
+/// How many it has.
+const ADDRESSES: u8 = 8;
+
+/// Listens there, or on a free port; where that is.
+fn listen(address: SocketAddr, kind: Kind) -> SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(address).expect("a free port");
+    // A short queue would turn a rush of logins into retries.
+    let listener = socket.listen(16_384).expect("a listener");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(take(listener, kind));
+    address
+}
+
+async fn take(listener: TcpListener, kind: Kind) {
     loop {
         let (stream, _) = listener.accept().await.expect("files are left");
         stream.set_nodelay(true).expect("a socket");

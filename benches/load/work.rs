@@ -361,7 +361,9 @@ async fn visits(scene: &Scene, who: Who, run: Run, visit: Visit, resuming: bool,
 
 /// Sessions that are logged in and say nothing: memory, and time that passes.
 async fn idle(scene: &Scene, who: Who, size: &Size) -> Figures {
-    let subject = scene.start(who, Run::default());
+    // A third of the ports that there are, so that none is looked for in vain.
+    let backends = u8::try_from(size.idle.div_ceil(20_000)).expect("fewer");
+    let subject = scene.start(who, Run { backends, ..Run::default() });
     let pid = subject.process.pid();
     let empty = resident(pid);
     let lines = clients(&subject, &scene.client(false, false), size.idle, "swallow").await;
