@@ -125,7 +125,11 @@ async fn greet(wire: &mut Wire, domain: &str) -> Told<Node> {
     ))
     .await?;
     wire.header().await?;
-    wire.element().await
+    let features = wire.element().await?;
+    if features.is(STREAMS, "error") {
+        return Err(Trouble(format!("no stream: {}", features.raw)));
+    }
+    Ok(features)
 }
 
 async fn carry(

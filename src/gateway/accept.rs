@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 
 use super::admission::Admission;
 use super::known::Known;
-use super::seldom::Seldom;
 use crate::limit::{ArrivalTicket, Line, NoEntry, Threshold, Unproven, UnprovenPlace};
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
@@ -32,6 +31,7 @@ use crate::relay::{Arrival, Relay};
 use crate::run::observe::Observe;
 use crate::run::pump::Pump;
 use crate::run::registry::{Meta, News, Phase};
+use crate::run::seldom::Seldom;
 use crate::run::{Tools, now, seed};
 
 /// What holds for who comes next: what the listener demands, and what relays lean on.

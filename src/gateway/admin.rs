@@ -28,11 +28,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::places::{Caller, Places};
-use super::seldom::Seldom;
 use super::sockets::SocketFile;
 use crate::config::settings::Http;
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
+use crate::run::seldom::Seldom;
 use crate::status::{Snapshot, page};
 
 /// The listener, for as long as this lives.

@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 use super::act::{Act, Caller};
 use super::places::{Caller as Seat, Places};
 use super::protocol::{Answer, LONGEST, Request};
-use super::seldom::Seldom;
 use super::sockets::SocketFile;
+use crate::run::seldom::Seldom;
 
 /// Who deals with requests.
 #[async_trait]

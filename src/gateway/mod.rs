@@ -40,7 +40,6 @@ pub mod reading;
 pub mod reload;
 pub mod rules;
 mod secrets;
-mod seldom;
 mod services;
 mod sockets;
 mod successor;

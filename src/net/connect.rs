@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::shortage::{Shortage, source_towards};
 use super::tune::{Tuning, mark, pace};
 use crate::reason::{Cause, Reason, Why};
 
@@ -80,8 +81,8 @@ pub async fn connect(addresses: &[SocketAddr], params: &Params) -> Result<Dialle
                         let failed = attempts.into_iter().map(|(address, _)| address).collect();
                         return Ok(Dialled { stream, address, failed });
                     }
-                    Ok(Err(error)) => attempts.push((address, error.kind())),
-                    Err(_) => attempts.push((address, io::ErrorKind::TimedOut)),
+                    Ok(Err(unmade)) => attempts.push((address, unmade)),
+                    Err(_) => attempts.push((address, Unmade::Failed(io::ErrorKind::TimedOut))),
                 }
                 if Instant::now() < end {
                     next = left.next();
@@ -94,46 +95,80 @@ pub async fn connect(addresses: &[SocketAddr], params: &Params) -> Result<Dialle
 
 /// Whether this address is one of this machine's: what would go there comes from there. Nothing is sent.
 pub fn is_ours(address: SocketAddr) -> bool {
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let source = UdpSocket::bind(SocketAddr::new(any, 0)).and_then(|socket| {
-        socket.connect(address)?;
-        socket.local_addr()
-    });
     // Where there is no way, nothing will be dialled either.
-    source.is_ok_and(|source| source.ip().to_canonical() == address.ip().to_canonical())
+    source_towards(address).is_ok_and(|source| source.ip().to_canonical() == address.ip().to_canonical())
 }
 
 /// RFC 8305 5: the recommended Connection Attempt Delay.
 pub const STAGGER: Duration = Duration::from_millis(250);
 
-async fn dial(address: SocketAddr, params: &Params) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+async fn dial(address: SocketAddr, params: &Params) -> Result<TcpStream, Unmade> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.map_err(|error| Unmade::of(Shortage::of(&error), &error))?;
+    let failed = |error: io::Error| Unmade::Failed(error.kind());
     // From the first packet on.
-    params.tuning.dscp.map_or(Ok(()), |dscp| mark(&socket, dscp))?;
+    params.tuning.dscp.map_or(Ok(()), |dscp| mark(&socket, dscp)).map_err(failed)?;
     match params.sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
-        Some(source) => socket.bind(SocketAddr::new(*source, 0))?,
+        Some(source) => {
+            let bound = socket.bind(SocketAddr::new(*source, 0));
+            bound.map_err(|error| Unmade::of(Shortage::binding(&error), &error))?;
+        }
         None if params.sources.is_empty() => {}
-        None => return Err(io::ErrorKind::AddrNotAvailable.into()),
+        None => return Err(Unmade::Failed(io::ErrorKind::AddrNotAvailable)),
     }
-    let stream = socket.connect(address).await?;
-    pace(&stream, params.tuning)?;
+    let connected = socket.connect(address).await;
+    let stream = connected.map_err(|error| Unmade::of(Shortage::towards(address, &error), &error))?;
+    pace(&stream, params.tuning).map_err(failed)?;
     Ok(stream)
+}
+
+/// Why there is no connection to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmade {
+    /// What the other end, or the way there, came to.
+    Failed(io::ErrorKind),
+    /// Nothing was asked of it.
+    Lacking(Shortage),
+}
+
+impl Unmade {
+    fn of(shortage: Option<Shortage>, error: &io::Error) -> Unmade {
+        shortage.map_or_else(|| Self::Failed(error.kind()), Self::Lacking)
+    }
+}
+
+impl fmt::Display for Unmade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(kind) => kind.fmt(f),
+            Self::Lacking(shortage) => shortage.fmt(f),
+        }
+    }
 }
 
 /// No address answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectFault {
     /// Each address tried, and what came of it.
-    pub attempts: Vec<(SocketAddr, io::ErrorKind)>,
+    pub attempts: Vec<(SocketAddr, Unmade)>,
 }
 
 impl ConnectFault {
+    /// What this machine lacked where it did not even ask an address: whether the other end is reached is not known then.
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.attempts.iter().find_map(|(_, unmade)| match unmade {
+            Unmade::Lacking(shortage) => Some(*shortage),
+            Unmade::Failed(_) => None,
+        })
+    }
+
     /// What it is called, where the other end is a remote server. Silence is told only where nothing else was met.
     pub fn why(&self) -> Why {
-        let silent = self.attempts.iter().all(|(_, kind)| *kind == io::ErrorKind::TimedOut);
+        if let Some(shortage) = self.shortage() {
+            return Why::because(Reason::NoRoom, shortage.cause());
+        }
+        let silent = |unmade: &Unmade| *unmade == Unmade::Failed(io::ErrorKind::TimedOut);
+        let silent = self.attempts.iter().all(|(_, unmade)| silent(unmade));
         let cause = if silent { Cause::TimedOut } else { Cause::NotReached };
         Why::because(Reason::RemoteUnreachable, cause)
     }
@@ -144,9 +179,9 @@ impl fmt::Display for ConnectFault {
         if self.attempts.is_empty() {
             return f.write_str("no address to connect to");
         }
-        for (index, (address, kind)) in self.attempts.iter().enumerate() {
+        for (index, (address, unmade)) in self.attempts.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{address}: {kind}")?;
+            write!(f, "{separator}{address}: {unmade}")?;
         }
         Ok(())
     }
@@ -181,7 +216,7 @@ mod tests {
         let refused = gone.local_addr().unwrap();
         drop(gone);
         let fault = connect(&[refused], &quick()).await.unwrap_err();
-        assert_eq!(fault.attempts, [(refused, io::ErrorKind::ConnectionRefused)]);
+        assert_eq!(fault.attempts, [(refused, Unmade::Failed(io::ErrorKind::ConnectionRefused))]);
         assert_eq!(fault.why().reason, Reason::RemoteUnreachable);
         assert!(fault.to_string().contains("127.0.0.1"));
         assert_eq!(connect(&[], &quick()).await.unwrap_err().to_string(), "no address to connect to");
@@ -208,7 +243,7 @@ mod tests {
         let fault = connect(&[address, address, address], &quick()).await.unwrap_err();
         // Three deadlines of one address would be 900 ms, without any the kernel gives up after minutes.
         assert!(before.elapsed() < Duration::from_secs(30));
-        assert!(fault.attempts.iter().all(|(_, kind)| *kind == io::ErrorKind::TimedOut));
+        assert!(fault.attempts.iter().all(|(_, unmade)| *unmade == Unmade::Failed(io::ErrorKind::TimedOut)));
         // On a machine that is slow to wake us the first one may use up the time of all.
         assert!((2..=3).contains(&fault.attempts.len()), "{fault}");
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use socket2::{Domain as Family, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::shortage::Shortage;
 use super::tune::{Tuning, tune};
 
 /// A bound listener.
@@ -150,10 +151,9 @@ pub enum Whose {
 
 impl AcceptFault {
     fn new(error: io::Error) -> AcceptFault {
-        use io::ErrorKind as K;
-        let whose = match (error.kind(), error.raw_os_error()) {
-            (_, Some(ENFILE | EMFILE | ENOBUFS | ENOMEM)) | (K::OutOfMemory, _) => Whose::Ours,
-            (_, Some(EBADF | EINVAL | ENOTSOCK)) => Whose::Listener,
+        let whose = match error.raw_os_error() {
+            _ if Shortage::of(&error).is_some() => Whose::Ours,
+            Some(EBADF | EINVAL | ENOTSOCK) => Whose::Listener,
             // Linux hands errors of the new connection's network to accept: accept(2), "Error handling".
             _ => Whose::Peer,
         };
@@ -181,13 +181,9 @@ impl std::error::Error for AcceptFault {}
 const BACKLOG: i32 = 1024;
 // Linux numbers; elsewhere the kinds of std apply and the rest counts as the peer's.
 const EBADF: i32 = 9;
-const ENOMEM: i32 = 12;
 const EINVAL: i32 = 22;
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
 const ENOTSOCK: i32 = 88;
 const EAFNOSUPPORT: i32 = 97;
-const ENOBUFS: i32 = 105;
 
 #[cfg(test)]
 mod tests {
@@ -196,9 +192,9 @@ mod tests {
     #[test]
     fn accept_errors_are_sorted_by_whose_fault_they_are() {
         let table = [
-            (EMFILE, Whose::Ours),
-            (ENFILE, Whose::Ours),
-            (ENOBUFS, Whose::Ours),
+            (24, Whose::Ours),  // EMFILE
+            (23, Whose::Ours),  // ENFILE
+            (105, Whose::Ours), // ENOBUFS
             (EBADF, Whose::Listener),
             (103, Whose::Peer), // ECONNABORTED
             (113, Whose::Peer), // EHOSTUNREACH

@@ -16,6 +16,7 @@ use tokio_socks::Error as SocksError;
 use tokio_socks::tcp::Socks5Stream;
 
 use super::connect::{self, Params};
+use super::shortage::Shortage;
 use crate::policy::{Proxy, ProxyKind};
 
 /// What a proxy is asked for.
@@ -47,9 +48,10 @@ pub async fn connect(
     params: &Params,
 ) -> Result<TcpStream, ViaFault> {
     let asked = async {
-        let dialled = connect::connect(addresses, params)
-            .await
-            .map_err(|down| ViaFault::new(proxy, format!("not reached: {down}")))?;
+        let dialled = connect::connect(addresses, params).await.map_err(|down| ViaFault {
+            lacking: down.shortage(),
+            ..ViaFault::new(proxy, format!("not reached: {down}"))
+        })?;
         ask(proxy, dialled.stream, wanted).await.map_err(|trouble| match trouble {
             Trouble::Login(what) => ViaFault { login: true, ..ViaFault::new(proxy, what) },
             Trouble::Other(what) => ViaFault::new(proxy, format!("no connection to {wanted}: {what}")),
@@ -147,17 +149,23 @@ pub struct ViaFault {
     proxy: String,
     what: String,
     login: bool,
+    lacking: Option<Shortage>,
 }
 
 impl ViaFault {
     /// That this proxy made no connection, and why.
     pub fn new(proxy: &Proxy, what: String) -> Self {
-        Self { proxy: proxy.to_string(), what, login: false }
+        Self { proxy: proxy.to_string(), what, login: false, lacking: None }
     }
 
     /// Whether it asks for a login that we do not have: that says nothing of whom it was to connect us to.
     pub fn is_of_login(&self) -> bool {
         self.login
+    }
+
+    /// What this machine lacked to ask it at all.
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.lacking
     }
 }
 

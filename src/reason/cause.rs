@@ -88,6 +88,10 @@ words! {
         TimedOut = "timed-out",
         /// The address refused the connection, or nothing reaches it.
         NotReached = "not-reached",
+        /// This machine has no port left for another connection there.
+        NoPorts = "no-ports",
+        /// This machine has no file descriptor or no memory left for another connection.
+        NoSockets = "no-sockets",
         /// The proxy on the way refuses our login, or asks for one.
         ProxyLogin = "proxy-login",
         /// The DNS knows no such domain.
@@ -137,6 +141,8 @@ impl Cause {
             Self::NotInDns => "the domain has no XMPP server in the DNS",
             Self::DnsTrouble => "the DNS did not answer, or answered with a failure",
             Self::MustNotDial => "the DNS names only addresses that must not be dialled",
+            Self::NoPorts => "this machine has no port left for another connection there",
+            Self::NoSockets => "this machine has no file descriptor or no memory left for another connection",
             Self::NotReached => "the address takes no connection",
             Self::NotTls => "what came is not TLS",
             Self::ProxyLogin => "the proxy refuses our login, or asks for one",
@@ -183,6 +189,7 @@ impl Cause {
             Self::NameNotThere => "its server does not serve it",
             Self::NoCertificate => "its server shows no certificate",
             Self::NoTls => "its server offers no TLS",
+            Self::NoPorts | Self::NoSockets => "there is no room here for another connection just now",
             Self::NotReached => "its server refuses the connection, or nothing reaches it",
             Self::NotYetValid => "its certificate is not valid yet",
             Self::OtherName => "its certificate is for another name",
@@ -296,12 +303,12 @@ impl Cause {
                 "that domain's operators must publish the new certificate in their file, or somebody stands in between; ask them on another way"
             }
             Self::DnsTrouble => "look whether the resolver of this machine answers: `dns: { servers }`",
-            Self::MustNotDial => {
-                "the records of that domain lead to addresses of private networks or of our own"
-            }
+            Self::MustNotDial => "the records of that domain lead to private networks, or to ourselves",
             Self::NoMasterSecret => {
                 "the other side's TLS library is older than 2016, or has it switched off: it needs a newer one"
             }
+            Self::NoPorts => "widen `net.ipv4.ip_local_port_range`, or name more `backend:` addresses",
+            Self::NoSockets => "raise the limit of open files (`LimitNOFILE=`), or give it more memory",
             Self::NoServerName => "have the other side send the name, or set `listen: { default: .. }`",
             Self::OtherName => {
                 "that server needs a certificate for its domain, or a rule must take dialback (`identity: [dialback]`)"
@@ -450,51 +457,5 @@ const CONDITION: usize = 64;
 const TEXT: usize = 253;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        for (seconds, written) in [
-            (0, "1970-01-01"),
-            (-1, "1969-12-31"),
-            (951_782_399, "2000-02-28"),
-            (951_782_400, "2000-02-29"),
-            (951_868_800, "2000-03-01"),
-            (1_798_675_200, "2026-12-31"),
-            (4_107_542_400, "2100-03-01"),
-        ] {
-            assert_eq!(day(seconds), written, "{seconds}");
-        }
-    }
-
-    // LOG-03.
-    #[test]
-    fn what_a_peer_said_is_one_short_line() {
-        let said = Detail::said("policy-violation", Some(" your domain\nis on our \u{202e}list "));
-        assert_eq!(
-            said.to_string(),
-            "the other side said why: policy-violation: your domain\\nis on our \\u{202e}list"
-        );
-        let long = Detail::said(&"c".repeat(1000), Some(&"x".repeat(10_000)));
-        assert!(long.particulars.chars().count() <= CONDITION + TEXT + 4);
-    }
-
-    #[test]
-    fn people_read_what_happened_and_the_label_that_the_operator_finds() {
-        let expired = Some(Detail::new(Cause::Expired, "on 2026-10-01"));
-        let why = Why { reason: Reason::CertificateUntrusted, detail: expired };
-        assert_eq!(why.for_users(), "its certificate expired on 2026-10-01 (certificate-untrusted)");
-        assert_eq!(Why::from(Reason::NotListed).for_users(), "no rule allows this domain (not-listed)");
-        let said = Some(Detail::said("policy-violation", Some("<your list>")));
-        let why = Why { reason: Reason::PeerPolicy, detail: said };
-        assert!(!why.for_users().contains("list>"), "nothing that a peer has written");
-    }
-
-    #[test]
-    fn causes_have_labels_of_their_own() {
-        let labels: std::collections::BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.label()).collect();
-        assert_eq!(labels.len(), Cause::ALL.len());
-        assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
-    }
-}
+#[path = "cause_tests.rs"]
+mod tests;

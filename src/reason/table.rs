@@ -424,6 +424,8 @@ reasons! {
         InternalServerError, InternalServerError, RemoteServerTimeout; [Misconfigured]; _, _; SETTING;
     Overload = "overload", "the gateway is at a limit of its own";
         ResourceConstraint, ResourceConstraint, ResourceConstraint; [Passing]; "limits: { conn-total, pending-per-source, pending-per-domain }", Total; RAISE;
+    NoRoom = "no-room", "this machine has no port, file descriptor or memory left for another connection";
+        ResourceConstraint, ResourceConstraint, ResourceConstraint; [Passing, Inside]; _, _; "widen `sysctl net.ipv4.ip_local_port_range`, or raise the limit of open files: `cause` says which";
     Internal = "internal", "the gateway is at fault";
         InternalServerError, InternalServerError, RemoteServerTimeout; []; _, _; "this is a fault of the gateway: please report it with the lines around";
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::jid::Domain;
 use crate::net;
-use crate::reason::{Flow, escaped};
+use crate::reason::{Cause, Flow, escaped};
 use crate::xml::{CLOSE, Content, Element, Framer, Header, Limits, Token, names};
 
 /// Whom to look at, and how.
@@ -78,6 +78,8 @@ impl CheckResult {
 pub enum Ailment {
     /// It takes no connection.
     NotReached,
+    /// This machine has no room for another connection: how the backend is, nobody knows.
+    NotAsked,
     /// It takes the connection and says nothing.
     Silent,
     /// It closes the connection without a word.
@@ -99,6 +101,7 @@ impl Ailment {
     pub const fn label(self) -> &'static str {
         match self {
             Self::HangsUp => "hangs-up",
+            Self::NotAsked => "not-asked",
             Self::NotReached => "not-reached",
             Self::OtherService => "other-service",
             Self::RefusesName => "refuses-name",
@@ -113,6 +116,7 @@ impl Ailment {
     pub const fn words(self) -> &'static str {
         match self {
             Self::HangsUp => "it closes the connection without a word",
+            Self::NotAsked => "this machine has no room for another connection to it",
             Self::NotReached => "it takes no connection",
             Self::OtherService => "what answers there is no XMPP stream of this kind",
             Self::RefusesName => "it does not serve this domain",
@@ -126,6 +130,7 @@ impl Ailment {
     /// What to do about it.
     pub fn remedy(self, server: Option<ServerSoftware>, flow: Flow) -> String {
         match self {
+            Self::NotAsked => format!("{}; or {}", Cause::NoPorts.remedy(), Cause::NoSockets.remedy()),
             Self::NotReached => "look whether the server runs, whether the address and port in `backend:` are its own, and whether a firewall is in between".to_owned(),
             Self::Silent => "does it expect a PROXY header? `proxy-protocol:` (for federation `s2s-proxy-protocol:`) and the port must fit".to_owned(),
             Self::HangsUp => "look at the log of the server: it may take connections of the gateway from another address only, or expect a PROXY header".to_owned(),
@@ -321,7 +326,8 @@ pub async fn look(visit: &Visit<'_>) -> CheckResult {
     let mut stream = match net::connect(&[visit.address], visit.dial).await {
         Ok(dialled) => dialled.stream,
         Err(fault) => {
-            seen.ailment = Some(Ailment::NotReached);
+            let lacking = fault.shortage().is_some();
+            seen.ailment = Some(if lacking { Ailment::NotAsked } else { Ailment::NotReached });
             seen.words = fault.to_string();
             return seen;
         }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::checkup::CheckResult;
+use super::checkup::{Ailment, CheckResult};
 use crate::jid::Domain;
 use crate::reason::Flow;
 
@@ -80,6 +80,10 @@ impl Health {
         let Some(entry) = states.get_mut(side) else { return HealthChange::None };
         let now = jiff::Timestamp::now();
         let well = seen.iter().any(|seen| seen.ailment.is_none());
+        if !well && seen.iter().any(|seen| seen.ailment == Some(Ailment::NotAsked)) {
+            // Nothing was learnt of it.
+            return HealthChange::None;
+        }
         let before = entry.as_ref();
         let failures = if well { 0 } else { before.map_or(0, |state| state.failures).saturating_add(1) };
         let was = before.map(|state| state.up);
@@ -130,7 +134,6 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checkup::Ailment;
     use super::*;
 
     fn seen(ailment: Option<Ailment>) -> Vec<CheckResult> {
@@ -157,6 +160,19 @@ mod tests {
         assert!(health.states()[0].1.as_ref().unwrap().up);
         assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), HealthChange::Down);
         assert_eq!(health.note(&side, seen(None), 2), HealthChange::Up);
+        // This machine could not ask: that says nothing, of one that is up or of one that is down.
+        for state in [None, Some(Ailment::NotReached)] {
+            let now_up = state.is_none();
+            for _ in 0..2 {
+                health.note(&side, seen(state), 2);
+            }
+            for _ in 0..3 {
+                assert_eq!(health.note(&side, seen(Some(Ailment::NotAsked)), 2), HealthChange::None);
+                assert_eq!(health.states()[0].1.as_ref().unwrap().up, now_up);
+            }
+        }
+        let mixed = [seen(Some(Ailment::NotAsked)), seen(None)].concat();
+        assert_eq!(health.note(&side, mixed, 2), HealthChange::Up, "another address answers");
         // TLS was switched on there: told once.
         let offering = || vec![CheckResult { offers_tls: true, ..seen(None).remove(0) }];
         assert_eq!(health.note(&side, offering(), 2), HealthChange::Remarked);

@@ -36,6 +36,7 @@ pub mod refusals;
 pub mod registry;
 pub mod remembered;
 pub mod seeking;
+pub mod seldom;
 pub mod sessions;
 pub mod setups;
 pub mod shadow;

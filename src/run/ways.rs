@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 use crate::dns::{ByDomain, Resolver, Server, Target};
 use crate::jid::Domain;
-use crate::net;
 use crate::net::connect::{ConnectFault, Dialled, Params};
 use crate::net::via::{self, ViaFault, Wanted};
+use crate::net::{self, Shortage};
 use crate::policy::Proxy;
 use crate::reason::{Cause, Reason, Why};
 
@@ -114,8 +114,10 @@ async fn through(
         };
         match via::connect(proxy, &at, &wanted, params).await {
             Ok(stream) => return Ok((stream, *address)),
-            // It would refuse the next question for the same login, and may count how often.
-            Err(fault) if fault.is_of_login() => return Err(Undialled::Proxy(fault)),
+            // It would refuse the next question for the same login, and may count how often; or is not to be had at all.
+            Err(fault) if fault.is_of_login() || fault.shortage().is_some() => {
+                return Err(Undialled::Proxy(fault));
+            }
             Err(fault) => last = Undialled::Proxy(fault),
         }
         failed.push(*address);
@@ -135,10 +137,21 @@ pub enum Undialled {
 impl Undialled {
     /// What it is called, where the other end is a remote server.
     pub fn why(&self) -> Why {
+        if let Some(shortage) = self.shortage() {
+            return Why::because(Reason::NoRoom, shortage.cause());
+        }
         match self {
             Self::Proxy(fault) if fault.is_of_login() => Why::because(Reason::ProxyLogin, Cause::ProxyLogin),
             Self::Proxy(_) => Why::because(Reason::RemoteUnreachable, Cause::NotReached),
             Self::Straight(fault) => fault.why(),
+        }
+    }
+
+    /// What this machine lacked for a connection, where it is that.
+    pub fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Proxy(fault) => fault.shortage(),
+            Self::Straight(fault) => fault.shortage(),
         }
     }
 }

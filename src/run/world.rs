@@ -8,7 +8,7 @@ mod way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::circuit::{Attempt, Circuits};
 use super::posh;
 use super::progress::{ConnectStep, Progress};
+use super::seldom::Seldom;
 use super::setups::{SetUp, SetUps};
 use super::ways::{self, WayOut, WaysOut};
 use super::{
@@ -28,7 +29,7 @@ use crate::limit::Handshakes;
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net;
 use crate::policy::Proxy;
-use crate::reason::{Cause, Detail, Flow, Reason, Why, escaped};
+use crate::reason::{Cause, Detail, Flow, Reason};
 use crate::relay::{AddressChoice, Behalf, Destination};
 use crate::stream::dane::Published;
 use crate::stream::evidence::{Evidence, Sought};
@@ -97,13 +98,15 @@ struct Inner {
     connector: Arc<RwLock<Arc<Connector>>>,
     /// Streams that are being set up. Shared like it.
     set_ups: Arc<SetUps>,
+    /// That this machine has no room for another connection.
+    lacking: Mutex<Seldom>,
 }
 
 impl World {
     /// The world as these parameters describe it, with TLS as client.
     pub fn new(params: Params, connector: Connector) -> Self {
         let connector = Arc::new(RwLock::new(Arc::new(connector)));
-        Self(Arc::new(Inner { params, connector, set_ups: Arc::default() }))
+        Self(Arc::new(Inner { params, connector, set_ups: Arc::default(), lacking: Mutex::default() }))
     }
 
     /// The world as other parameters describe it. What was begun in this one goes on in it, with whatever TLS as client there
@@ -111,7 +114,7 @@ impl World {
     #[must_use]
     pub fn followed_by(&self, params: Params) -> Self {
         let (connector, set_ups) = (Arc::clone(&self.0.connector), Arc::clone(&self.0.set_ups));
-        Self(Arc::new(Inner { params, connector, set_ups }))
+        Self(Arc::new(Inner { params, connector, set_ups, lacking: Mutex::default() }))
     }
 
     /// New certificates: they are shown from the next handshake on (CRT-14).
@@ -361,6 +364,8 @@ impl Way {
             }
             match self.knock(&places, left).await {
                 Ok(connected) => return Ok(connected),
+                // Whether an address that was not asked is there, nobody knows.
+                Err(_) if failure.reason == Reason::NoRoom => {}
                 Err(why) => failure = why,
             }
             if failure.reason == Reason::ProxyLogin {
@@ -368,12 +373,19 @@ impl Way {
                 break;
             }
         }
+        if failure.reason == Reason::NoRoom {
+            self.lacks_room(&failure);
+        }
         match self.destination {
             Destination::World { .. } => {
-                if !self.answered {
+                // That this machine has no room for another connection says nothing of the other end.
+                if !self.answered && failure.reason != Reason::NoRoom {
                     self.missed(failure.reason);
                 }
                 self.report(Err(failure.reason));
+                Err(failure)
+            }
+            Destination::Backend(_) | Destination::Client(_) if failure.reason == Reason::NoRoom => {
                 Err(failure)
             }
             Destination::Backend(_) | Destination::Client(_) => {
@@ -414,14 +426,7 @@ impl Way {
         let begun = now();
         let dialled = self.dial(&addresses, within).await;
         self.spent += now().saturating_duration_since(begun);
-        let net::connect::Dialled { mut stream, address, failed } = dialled.map_err(|fault| {
-            tracing::debug!(%fault, "not connected");
-            let failure = told(fault.why(), &fault);
-            match addresses.last() {
-                Some(address) => failure.at(*address),
-                None => failure,
-            }
-        })?;
+        let net::connect::Dialled { mut stream, address, failed } = dialled?;
         let is_this = |place: &&Place| place.address == address;
         let place = places.iter().find(is_this).cloned().ok_or(Reason::RemoteUnreachable)?;
         let untried = places.iter().filter(|p| p.address != address && !failed.contains(&p.address));
@@ -484,16 +489,6 @@ impl Way {
         }
     }
 }
-
-/// A failure with what was found out about it, in full.
-fn told(why: Why, fault: &impl std::fmt::Display) -> Failure {
-    let words = || escaped(&fault.to_string(), FAULT);
-    let detail = why.detail.map(|detail| Box::new(Detail::new(detail.cause, words())));
-    Failure { reason: why.reason, detail, address: None }
-}
-
-/// Characters of a fault of the DNS that are shown.
-const FAULT: usize = 200;
 
 #[cfg(test)]
 #[path = "world_tests.rs"]

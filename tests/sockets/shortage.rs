@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use gatehouse::demo::session::{Greeting, Login};
 use gatehouse::demo::wire::Wire;
 use gatehouse::demo::world::{Plan, World};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::apart::*;
 use crate::sockets::*;
@@ -118,6 +119,141 @@ async fn the_limit_of_open_files_is_raised_as_far_as_allowed_and_told_if_that_is
     assert_eq!(files.split_whitespace().nth(3), Some("4096"), "{files}");
     apart.logged("open files may run out").await;
     assert!(apart.stop().success());
+}
+
+// ------------------------------------------------------------------------------------------------ ports
+
+/// All connections that this machine has room for to an address. None of them says anything.
+async fn all_ports_to(address: SocketAddr) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    loop {
+        match TcpStream::connect(address).await {
+            Ok(stream) => held.push(stream),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::AddrNotAvailable, "{error}");
+                return held;
+            }
+        }
+        assert!(held.len() <= PORTS, "more connections than ports");
+    }
+}
+
+/// Ends them at once: the kernel keeps the ports of those that are closed in good order for a while.
+fn free(held: Vec<TcpStream>) {
+    for stream in held {
+        stream.set_zero_linger().unwrap();
+    }
+}
+
+/// How many ports the test leaves the machine.
+const PORTS: usize = 16;
+
+/// Where the kernel keeps which they are, for each network namespace.
+const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// Runs this test alone in a network of its own, as the range of ports is that of all who live there.
+#[allow(clippy::disallowed_methods)] // tests ask the environment
+fn in_a_network_of_its_own<F: Future<Output = ()>>(test: &str, inside: F) {
+    if std::env::var_os(INSIDE).is_some_and(|name| name == *test) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        return runtime.unwrap().block_on(inside);
+    }
+    let done = Command::new("unshare")
+        .args(["--net", "sh", "-ec", "ip link set lo up; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, test)
+        .output()
+        .unwrap();
+    let told = [done.stdout, done.stderr].concat();
+    let told = String::from_utf8_lossy(&told);
+    assert!(done.status.success() && told.contains("1 passed"), "in a network of its own:\n{told}");
+}
+
+/// Tells a test that it is there.
+const INSIDE: &str = "GATEHOUSE_TEST_INSIDE";
+
+// Where no port is left towards an address, its server was not asked and is not down: who comes hears that there is no room here, the
+// operator hears what to widen, once, and what stands goes on. The server behind for clients, the one for servers, a remote
+// server.
+#[test]
+fn without_ports_nobody_else_is_blamed_and_what_stands_goes_on() {
+    let test = "shortage::without_ports_nobody_else_is_blamed_and_what_stands_goes_on";
+    in_a_network_of_its_own(test, async {
+        let plan = Plan { log: "warn", check: "1s", ..plan() };
+        let mut apart = Apart::build(&plan).await;
+        let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
+        bystander.unharmed(&apart.world).await;
+        let world = &apart.world;
+        let friend = peer(world, 10, FRIEND).await;
+        fs::write(RANGE, format!("61000 {}", 61000 + PORTS - 1)).unwrap();
+
+        let to_clients = all_ports_to(world.legacy.c2s).await;
+        let refused = world.login_from_outside("k", HALL, None).await.err().expect("there is no port for it");
+        assert!(refused.0.contains("resource-constraint"), "{refused}");
+        apart.logged("a connection cannot be opened: this machine has no port left").await;
+        let _again = world.login_from_outside("k", HALL, None).await.err().expect("there is no port for it");
+        free(to_clients);
+        world.login_from_outside("k", HALL, None).await.unwrap();
+
+        let to_servers = all_ports_to(world.legacy.s2s).await;
+        let mut stream = friend.call(HALL).unwrap().open().await.unwrap();
+        let login = stream.external(FRIEND).await.unwrap();
+        assert_eq!(login, Login::Failure("temporary-auth-failure".to_owned()));
+        let mut stream = friend.call_bare(HALL).unwrap().open().await.unwrap();
+        assert_eq!(stream.dialback(FRIEND, HALL).await.unwrap(), error("resource-constraint"));
+        // It is looked at once a second.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let up = world.metrics().await.unwrap().sum("backend_up", &[("domain", HALL)]);
+        assert_eq!(up, 2.0, "for clients and for servers");
+        free(to_servers);
+        let mut stream = by_certificate(&friend, HALL).await;
+        stream.message("a@friend.example", "j@hall.example", "in").await.unwrap();
+        world.legacy.inbox.wait_for(Duration::from_secs(5), |n| n.body() == Some("in")).await.unwrap();
+
+        let to_friend = all_ports_to(friend.address).await;
+        world.legacy.message("j@hall.example", "a@friend.example", "no way out");
+        let back = |n: &gatehouse::demo::node::Node| n.attr("from") == Some("a@friend.example");
+        let bounce = world.legacy.bounces.wait_for(Duration::from_secs(20), back).await.unwrap();
+        assert_eq!(condition(&bounce), Some("resource-constraint"), "{bounce:?}");
+        free(to_friend);
+        // Nothing is held against the other server: it is called at once.
+        world.legacy.message("j@hall.example", "a@friend.example", "out");
+        friend.inbox.wait_for(Duration::from_secs(5), |n| n.body() == Some("out")).await.unwrap();
+
+        bystander.unharmed(world).await;
+        let log = apart.log();
+        assert_eq!(log.matches("a connection cannot be opened").count(), 1, "{log}");
+        assert!(log.contains("ip_local_port_range"), "{log}");
+        for untrue in ["backend is down", "backend not reached"] {
+            assert!(!log.contains(untrue), "{log}");
+        }
+        assert!(apart.stop().success());
+    });
+}
+
+// "tried in order": that is how more clients are served than one address has ports for.
+#[test]
+fn where_an_address_has_no_ports_left_the_next_is_called_and_nobody_is_told() {
+    let test = "shortage::where_an_address_has_no_ports_left_the_next_is_called_and_nobody_is_told";
+    in_a_network_of_its_own(test, async {
+        let plan = Plan { log: "warn", ..plan() };
+        let first = std::net::TcpListener::bind("127.0.0.9:0").unwrap();
+        let at = first.local_addr().unwrap();
+        let both = |text: String, world: &World| {
+            let second = format!("[\"{}\"]", world.legacy.c2s);
+            assert!(text.contains(&second), "{text}");
+            text.replace(&second, &format!("[\"{at}\", \"{}\"]", world.legacy.c2s))
+        };
+        let mut apart = Apart::build_with(&plan, both, Command::new(PROGRAM)).await;
+        fs::write(RANGE, format!("61000 {}", 61000 + PORTS - 1)).unwrap();
+        let _all = all_ports_to(at).await;
+        for user in ["j", "k"] {
+            apart.world.login_from_outside(user, HALL, None).await.unwrap();
+        }
+        assert!(!apart.log().contains("cannot be opened"), "{}", apart.log());
+        assert!(apart.stop().success());
+    });
 }
 
 // ------------------------------------------------------------------------------------------------ memory

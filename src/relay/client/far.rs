@@ -36,10 +36,12 @@ impl Step<'_, '_> {
     pub(super) fn far(&mut self, input: OfLeg) {
         match input {
             OfLeg::Connected(..) => self.far_input(initiating::Input::Connected),
-            OfLeg::Unreachable(_) => {
-                self.backend(false);
+            OfLeg::Unreachable(why) => {
+                if why.reason == Reason::BackendDown {
+                    self.backend(false);
+                }
                 self.far_cut();
-                self.near_fault(Reason::BackendDown, After::Resumable);
+                self.near_fault(why.reason, After::Resumable);
             }
             OfLeg::Gone { .. } => self.far_gone(),
             OfLeg::Stalled => self.far_fault(Reason::StanzaTimeout),

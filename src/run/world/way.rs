@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::super::Failure;
-use super::super::ways::{self, Undialled, WayOut};
-use super::{ConnectStep, Place, ProxyVersion, SetUp, Way, told};
+use super::super::ways::{self, WayOut};
+use super::{ConnectStep, Place, ProxyVersion, SetUp, Way};
 use crate::dns::{DnsFault, Share};
 use crate::metrics::Limit;
 use crate::net::{self, Dialled, proxy};
-use crate::reason::Reason;
+use crate::reason::{Detail, Reason, Why, escaped};
 use crate::relay::{Behalf, Destination};
 use crate::stream::TlsVersion;
 
@@ -52,13 +52,30 @@ impl Way {
     }
 
     /// Dials these for so long, on the way that the destination has.
-    pub(super) async fn dial(&self, addresses: &[SocketAddr], total: Duration) -> Result<Dialled, Undialled> {
+    pub(super) async fn dial(&self, addresses: &[SocketAddr], total: Duration) -> Result<Dialled, Failure> {
         let mut dialling = net::connect::Params { total, ..self.inner.params.dial.clone() };
         // A proxy stands on a network of ours.
         if let (Destination::World { from, .. }, None) = (&self.destination, &self.out) {
             dialling.sources = self.inner.params.sources.get(from).cloned().unwrap_or_default();
         }
-        ways::dial(self.out.as_ref(), &self.inner.params.resolver, addresses, &dialling).await
+        let dialled = ways::dial(self.out.as_ref(), &self.inner.params.resolver, addresses, &dialling).await;
+        dialled.map_err(|fault| {
+            tracing::debug!(%fault, "not connected");
+            let failure = told(fault.why(), &fault);
+            match addresses.last() {
+                Some(address) => failure.at(*address),
+                None => failure,
+            }
+        })
+    }
+
+    /// No address was left to try, and at one this machine had no room for a connection: the operator is told.
+    pub(super) fn lacks_room(&self, failure: &Failure) {
+        let Some(detail) = &failure.detail else { return };
+        if self.inner.lacking.lock().unwrap_or_else(PoisonError::into_inner).may_log() {
+            tracing::error!(detail = %detail.particulars, remedy = detail.cause.remedy(),
+                "a connection cannot be opened: {}", detail.cause.words());
+        }
     }
 
     /// Whose share of the lookups these take.
@@ -164,3 +181,13 @@ impl Way {
         }
     }
 }
+
+/// A failure with what was found out about it, in full.
+fn told(why: Why, fault: &impl std::fmt::Display) -> Failure {
+    let words = || escaped(&fault.to_string(), FAULT);
+    let detail = why.detail.map(|detail| Box::new(Detail::new(detail.cause, words())));
+    Failure { reason: why.reason, detail, address: None }
+}
+
+/// Characters of a fault of the DNS that are shown.
+const FAULT: usize = 200;

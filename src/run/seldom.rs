@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::now;
+use super::now;
 
 /// A line that is due at every try, and told once a minute: whoever uses up our descriptors must not write our log (LOG-05).
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Option<Instant>);
+pub struct Seldom(Option<Instant>);
 
 impl Seldom {
     /// Whether it may be told now.
-    pub(super) fn may_log(&mut self) -> bool {
+    pub fn may_log(&mut self) -> bool {
         let now = now();
         let due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(60));
         if due {
