@@ -179,6 +179,17 @@ fn a_backend_that_is_down_is_told_at_once() {
     assert!(stage.notes().iter().any(|e| matches!(e, Event::Backend { up: false, .. })));
 }
 
+// The trouble is here: nobody is to look at the backend for it.
+#[test]
+fn a_connection_that_there_is_no_room_for_is_told_as_that() {
+    let mut stage = arrived();
+    stage.said(NEAR);
+    stage.step(FAR, Input::Unreachable(Reason::NoRoom.into()));
+    assert_eq!(ended(&mut stage), "resource-constraint");
+    assert_eq!(told(&stage), [Reason::NoRoom]);
+    assert!(!stage.notes().iter().any(|e| matches!(e, Event::Backend { .. })));
+}
+
 #[test]
 fn another_backend_is_tried_until_one_has_spoken() {
     let mut stage = arrived();
