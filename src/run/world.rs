@@ -3,6 +3,7 @@
 //! Candidates come from the DNS for remote domains and from the configuration for backends, and are tried one by one. That the
 //! DNS failed or nobody answered is remembered in [`super::circuit`] (CLS-07, LIM-06); what a server *said* never is.
 
+mod lacking;
 mod published;
 mod way;
 
@@ -13,10 +14,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 
+use self::lacking::Lacking;
 use super::circuit::{Attempt, Circuits};
 use super::posh;
 use super::progress::{ConnectStep, Progress};
-use super::seldom::Seldom;
 use super::setups::{SetUp, SetUps};
 use super::ways::{self, WayOut, WaysOut};
 use super::{
@@ -98,8 +99,7 @@ struct Inner {
     connector: Arc<RwLock<Arc<Connector>>>,
     /// Streams that are being set up. Shared like it.
     set_ups: Arc<SetUps>,
-    /// That this machine has no room for another connection.
-    lacking: Mutex<Seldom>,
+    lacking: Mutex<Lacking>,
 }
 
 impl World {

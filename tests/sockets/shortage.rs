@@ -139,10 +139,12 @@ async fn all_ports_to(address: SocketAddr) -> Vec<TcpStream> {
 }
 
 /// Ends them at once: the kernel keeps the ports of those that are closed in good order for a while.
-fn free(held: Vec<TcpStream>) {
+async fn free(held: Vec<TcpStream>) {
     for stream in held {
         stream.set_zero_linger().unwrap();
     }
+    // So long the gateway takes the kernel's word for it that there is none.
+    tokio::time::sleep(Duration::from_millis(300)).await;
 }
 
 /// How many ports the test leaves the machine.
@@ -193,7 +195,7 @@ fn without_ports_nobody_else_is_blamed_and_what_stands_goes_on() {
         assert!(refused.0.contains("resource-constraint"), "{refused}");
         apart.logged("a connection cannot be opened: this machine has no port left").await;
         let _again = world.login_from_outside("k", HALL, None).await.err().expect("there is no port for it");
-        free(to_clients);
+        free(to_clients).await;
         world.login_from_outside("k", HALL, None).await.unwrap();
 
         let to_servers = all_ports_to(world.legacy.s2s).await;
@@ -206,7 +208,7 @@ fn without_ports_nobody_else_is_blamed_and_what_stands_goes_on() {
         tokio::time::sleep(Duration::from_secs(4)).await;
         let up = world.metrics().await.unwrap().sum("backend_up", &[("domain", HALL)]);
         assert_eq!(up, 2.0, "for clients and for servers");
-        free(to_servers);
+        free(to_servers).await;
         let mut stream = by_certificate(&friend, HALL).await;
         stream.message("a@friend.example", "j@hall.example", "in").await.unwrap();
         world.legacy.inbox.wait_for(Duration::from_secs(5), |n| n.body() == Some("in")).await.unwrap();
@@ -216,7 +218,7 @@ fn without_ports_nobody_else_is_blamed_and_what_stands_goes_on() {
         let back = |n: &gatehouse::demo::node::Node| n.attr("from") == Some("a@friend.example");
         let bounce = world.legacy.bounces.wait_for(Duration::from_secs(20), back).await.unwrap();
         assert_eq!(condition(&bounce), Some("resource-constraint"), "{bounce:?}");
-        free(to_friend);
+        free(to_friend).await;
         // Nothing is held against the other server: it is called at once.
         world.legacy.message("j@hall.example", "a@friend.example", "out");
         friend.inbox.wait_for(Duration::from_secs(5), |n| n.body() == Some("out")).await.unwrap();

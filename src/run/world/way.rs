@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::Failure;
 use super::super::ways::{self, WayOut};
+use super::super::{Failure, now};
+use super::lacking::Lacking;
 use super::{ConnectStep, Place, ProxyVersion, SetUp, Way};
 use crate::dns::{DnsFault, Share};
 use crate::metrics::Limit;
@@ -58,21 +59,36 @@ impl Way {
         if let (Destination::World { from, .. }, None) = (&self.destination, &self.out) {
             dialling.sources = self.inner.params.sources.get(from).cloned().unwrap_or_default();
         }
+        // Of these there are few, each tried by itself.
+        let backend = match self.destination {
+            Destination::Backend(_) | Destination::Client(_) => addresses.first().copied(),
+            Destination::World { .. } => None,
+        };
+        if let Some(known) = backend.and_then(|address| self.lacking().of(address, now())) {
+            return Err(known);
+        }
         let dialled = ways::dial(self.out.as_ref(), &self.inner.params.resolver, addresses, &dialling).await;
         dialled.map_err(|fault| {
             tracing::debug!(%fault, "not connected");
-            let failure = told(fault.why(), &fault);
-            match addresses.last() {
-                Some(address) => failure.at(*address),
-                None => failure,
+            let mut failure = told(fault.why(), &fault);
+            if let Some(address) = addresses.last() {
+                failure = failure.at(*address);
             }
+            if let Some(address) = backend {
+                self.lacking().note(address, &failure, now());
+            }
+            failure
         })
+    }
+
+    fn lacking(&self) -> MutexGuard<'_, Lacking> {
+        self.inner.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// No address was left to try, and at one this machine had no room for a connection: the operator is told.
     pub(super) fn lacks_room(&self, failure: &Failure) {
         let Some(detail) = &failure.detail else { return };
-        if self.inner.lacking.lock().unwrap_or_else(PoisonError::into_inner).may_log() {
+        if self.lacking().may_log() {
             tracing::error!(detail = %detail.particulars, remedy = detail.cause.remedy(),
                 "a connection cannot be opened: {}", detail.cause.words());
         }
