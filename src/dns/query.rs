@@ -6,7 +6,7 @@
 //! Where signatures are looked at ([`Dnssec`]), an answer is secure, or insecure (nobody signs there), or bogus; what is bogus
 //! is no answer (DNS-09).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use rustix::io::Errno;
 use tokio::time::timeout;
 
 use crate::dns::denial;
@@ -85,6 +86,8 @@ pub enum QueryFault {
     Bogus,
     /// SERVFAIL, REFUSED, answers that answer something else, too long a chain.
     Failed,
+    /// This machine had no room for the question: no file descriptor, or no memory for a socket.
+    NoRoom,
     /// No answer in time.
     Timeout,
     /// Validating it takes more than one look-up may cost.
@@ -190,6 +193,8 @@ impl Asker {
             }
             Err(NetError::Dns(error)) => absent(error),
             Err(NetError::Timeout) => Err(QueryFault::Timeout),
+            // What a socket could not be made for is not in the error.
+            Err(NetError::NoConnections) if lacks_room() => Err(QueryFault::NoRoom),
             Err(_) => Err(QueryFault::Failed),
         }
     }
@@ -277,6 +282,13 @@ struct Answers {
     negative_ttl: u32,
     gone: bool,
     secure: bool,
+}
+
+/// Whether a socket cannot be made for want of a file descriptor or of memory.
+fn lacks_room() -> bool {
+    let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .is_err_and(|error| Errno::from_io_error(&error).is_some_and(|errno| lacking.contains(&errno)))
 }
 
 /// "No such records" is an answer; every other error is none.

@@ -333,7 +333,7 @@ impl Resolver {
             Some(None) | None => self.discover(asker, domain, deadline).await,
         };
         let seconds = match outcome {
-            Err(DnsFault::Bogus | DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
+            Err(DnsFault::Bogus | DnsFault::Failed | DnsFault::NoRoom | DnsFault::Timeout) => FAILURE_TTL,
             Err(DnsFault::TooMuch) => MIN_TTL,
             Err(DnsFault::NoDomain | DnsFault::NotFound) if share == Share::Claims => ABSENCE_TTL,
             Ok(_) if ttl == 0 => ABSENCE_TTL,

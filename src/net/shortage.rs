@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use rustix::io::Errno;
+
 use crate::reason::Cause;
 
 /// What this machine has none left of.
@@ -20,9 +22,9 @@ pub enum Shortage {
 impl Shortage {
     /// What is lacking, if a socket could not be made or accepted for it.
     pub fn of(error: &io::Error) -> Option<Shortage> {
-        match (error.kind(), error.raw_os_error()) {
-            (_, Some(EMFILE | ENFILE)) => Some(Self::Files),
-            (io::ErrorKind::OutOfMemory, _) | (_, Some(ENOBUFS | ENOMEM)) => Some(Self::Memory),
+        match Errno::from_io_error(error)? {
+            Errno::MFILE | Errno::NFILE => Some(Self::Files),
+            Errno::NOBUFS | Errno::NOMEM => Some(Self::Memory),
             _ => None,
         }
     }
@@ -73,33 +75,27 @@ pub(super) fn source_towards(address: SocketAddr) -> io::Result<SocketAddr> {
     socket.local_addr()
 }
 
-// Linux numbers; elsewhere the kinds of std apply.
-const ENOMEM: i32 = 12;
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const ENOBUFS: i32 = 105;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_lacking_is_told_from_what_the_other_end_says() {
-        let error = io::Error::from_raw_os_error;
+        let error = |errno: Errno| io::Error::from(errno);
         let near = "127.0.0.1:1".parse().unwrap();
         for (number, lacking) in [
-            (EMFILE, Some(Shortage::Files)),
-            (ENFILE, Some(Shortage::Files)),
-            (ENOBUFS, Some(Shortage::Memory)),
-            (ENOMEM, Some(Shortage::Memory)),
-            (111, None), // ECONNREFUSED
-            (113, None), // EHOSTUNREACH
+            (Errno::MFILE, Some(Shortage::Files)),
+            (Errno::NFILE, Some(Shortage::Files)),
+            (Errno::NOBUFS, Some(Shortage::Memory)),
+            (Errno::NOMEM, Some(Shortage::Memory)),
+            (Errno::CONNREFUSED, None),
+            (Errno::HOSTUNREACH, None),
         ] {
             assert_eq!(Shortage::of(&error(number)), lacking, "{number}");
             assert_eq!(Shortage::towards(near, &error(number)), lacking, "{number}");
             assert_eq!(Shortage::binding(&error(number)), lacking, "{number}");
         }
-        let (in_use, not_available) = (error(98), error(99));
+        let (in_use, not_available) = (error(Errno::ADDRINUSE), error(Errno::ADDRNOTAVAIL));
         assert_eq!(Shortage::towards(near, &not_available), Some(Shortage::Ports));
         assert_eq!(Shortage::binding(&in_use), Some(Shortage::Ports));
         // An address that the operator named and this machine does not have.

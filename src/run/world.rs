@@ -350,6 +350,8 @@ impl Way {
                     // were too busy to look says nothing about the domain.
                     if reason == Reason::DnsFailed {
                         self.missed(reason);
+                    } else if reason == Reason::NoRoom {
+                        self.lacks_room(&failed);
                     }
                     self.report(Err(reason));
                     return Err(failed);

@@ -109,6 +109,36 @@ async fn without_descriptors_what_stands_goes_on_and_the_doors_open_again() {
     assert!(apart.lives());
 }
 
+// What is looked up, what is called and who is brought to the server behind: nobody is blamed for what is lacking here.
+#[tokio::test]
+async fn without_descriptors_for_a_call_nobody_else_is_blamed() {
+    // The backend has one stream for all its pairs, which stands: it needs no door.
+    let plan = Plan { log: "warn", ..plan().habit(Habit::Jabberd2) };
+    let apart = Apart::build(&plan).await;
+    let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
+    bystander.unharmed(&apart.world).await;
+    let world = &apart.world;
+    let friend = peer(world, 10, FRIEND).await;
+    let allow = |files: usize| {
+        let limit = format!("--nofile={files}:");
+        let set =
+            Command::new("prlimit").args(["--pid", &apart.id().as_raw_pid().to_string(), &limit]).status();
+        assert!(set.unwrap().success());
+    };
+    allow(apart.open_files());
+    world.legacy.message("j@hall.example", "a@friend.example", "no way out");
+    let back = |n: &gatehouse::demo::node::Node| n.attr("from") == Some("a@friend.example");
+    let bounce = world.legacy.bounces.wait_for(Duration::from_secs(20), back).await.unwrap();
+    assert_eq!(condition(&bounce), Some("resource-constraint"), "{bounce:?}");
+    apart.logged("a connection cannot be opened: this machine has no file descriptor").await;
+    bystander.unharmed(world).await;
+    allow(4096);
+    // What the DNS is thought to have said is remembered for a second; nothing else is held against the domain.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.legacy.message("j@hall.example", "a@friend.example", "out");
+    friend.inbox.wait_for(Duration::from_secs(5), |n| n.body() == Some("out")).await.unwrap();
+}
+
 // Shells and containers begin with 1,024, which is far below `conn-total`.
 #[tokio::test]
 async fn the_limit_of_open_files_is_raised_as_far_as_allowed_and_told_if_that_is_not_enough() {

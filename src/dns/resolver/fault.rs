@@ -19,6 +19,8 @@ pub enum DnsFault {
     Guarded,
     /// There is no such domain.
     NoDomain,
+    /// This machine had no room for the question: not the domain's fault.
+    NoRoom,
     /// The domain has no XMPP service.
     NotFound,
     /// The DNS did not answer in time.
@@ -36,6 +38,7 @@ impl DnsFault {
             Self::Failed => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
             Self::Guarded => Why::because(Reason::RemoteUnreachable, Cause::MustNotDial),
             Self::NoDomain => Why::because(Reason::RemoteNotFound, Cause::NoSuchDomain),
+            Self::NoRoom => Why::because(Reason::NoRoom, Cause::NoSockets),
             Self::NotFound => Why::because(Reason::RemoteNotFound, Cause::NotInDns),
             Self::Timeout => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
             Self::TooMuch => Why::because(Reason::DnsFailed, Cause::DnsTooMuch),
@@ -48,6 +51,7 @@ impl From<QueryFault> for DnsFault {
         match fault {
             QueryFault::Bogus => DnsFault::Bogus,
             QueryFault::Failed => DnsFault::Failed,
+            QueryFault::NoRoom => DnsFault::NoRoom,
             QueryFault::Timeout => DnsFault::Timeout,
             QueryFault::TooMuch => DnsFault::TooMuch,
         }
@@ -62,6 +66,7 @@ impl fmt::Display for DnsFault {
             Self::Failed => "the DNS answered with a failure",
             Self::Guarded => "the DNS names only addresses or ports that must not be dialled",
             Self::NoDomain => "there is no such domain in the DNS",
+            Self::NoRoom => "this machine has no room for the question",
             Self::NotFound => "the domain has no XMPP service in the DNS",
             Self::Timeout => "the DNS did not answer in time",
             Self::TooMuch => {

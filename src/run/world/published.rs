@@ -55,7 +55,7 @@ impl Inner {
                     self.params.metrics.limited(Limit::Validation);
                     Dane::Unknown(Cause::DnsTooMuch)
                 }
-                Err(DnsFault::Busy | DnsFault::Failed | DnsFault::Timeout) => {
+                Err(DnsFault::Busy | DnsFault::Failed | DnsFault::NoRoom | DnsFault::Timeout) => {
                     Dane::Unknown(Cause::DnsTrouble)
                 }
             };
