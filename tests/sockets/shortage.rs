@@ -53,6 +53,7 @@ async fn without_descriptors_what_stands_goes_on_and_the_doors_open_again() {
     bystander.unharmed(&apart.world).await;
     let world = &apart.world;
     let friend = peer(world, 10, FRIEND).await;
+    let standing = apart.open_files();
     // Each door is held open by callers that say nothing, until none is let in any more.
     let mut callers = Vec::new();
     for (n, target) in
@@ -79,6 +80,8 @@ async fn without_descriptors_what_stands_goes_on_and_the_doors_open_again() {
     assert!(share < 0.2, "{share} of a processor is spent on waiting");
     bystander.unharmed(world).await;
     callers.clear();
+    // Until it has seen them go, it has no room.
+    eventually("the end of all callers", async || apart.open_files() < standing + 16).await;
     // Every door again, the admin's and the operator's too.
     for mut call in [friend.call(HALL).unwrap(), friend.call_bare(HALL).unwrap()] {
         call.source = Ipv4Addr::new(127, 60, 2, 1).into();
