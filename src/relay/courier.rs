@@ -385,15 +385,17 @@ impl Courier {
         }
         let first = self.queue.is_empty();
         let news = load == Load::Own && !self.is_own();
-        if news || load == Load::Admitted && self.load == Load::Carried {
+        let raised = news || load == Load::Admitted && self.load == Load::Carried;
+        if raised {
             self.load = load;
         }
         self.queue.push(octets);
         if first {
             self.last = turn.now;
         }
-        // The leg was closed because nothing had come for a while: what comes goes over another.
-        if self.far.is_none() && !self.tries.is_waiting() {
+        // The leg was closed because nothing had come for a while: what comes goes over another. What others have sent is not left to
+        // wait for room.
+        if self.far.is_none() && (!self.tries.is_waiting() || raised) {
             return self.set_out(turn);
         }
         if stands {

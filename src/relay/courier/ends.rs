@@ -33,6 +33,12 @@ impl Courier {
 
     /// No leg could be had.
     pub(super) fn refused(&mut self, why: &Why, turn: &mut Turn<'_>) {
+        if self.answers_alone() && why.reason == Reason::NoRoom {
+            if !self.waits_for_room(turn) {
+                self.give_up(why, turn);
+            }
+            return;
+        }
         if self.is_report() {
             return self.report_again(why, false, turn);
         }
@@ -119,6 +125,17 @@ impl Courier {
         if self.course.is_over() || self.draining || !self.tries.again(turn.now) {
             self.give_up(why, turn);
         }
+    }
+
+    /// Whether it tries again when this machine has room for a leg: what it carries is the only word that its sender gets.
+    fn waits_for_room(&mut self, turn: &Turn<'_>) -> bool {
+        let over = self.queue.is_empty() || self.course.is_over() || self.draining;
+        !over && self.tries.lacking(turn.now)
+    }
+
+    /// Whether it carries nothing but what the gateway itself has to say.
+    fn answers_alone(&self) -> bool {
+        matches!(self.load, Load::Report | Load::Carried)
     }
 
     /// Others wait for the place of this report stream: it goes as soon as nothing is left.

@@ -69,12 +69,15 @@ impl Queue {
     }
 }
 
-/// DB-69: a report stream that was refused, or ended before its `valid`, is opened anew, three times within ten seconds.
+/// DB-69: a report stream that was refused, or ended before its `valid`, is opened anew, three times within ten seconds; one that this
+/// machine had no room for is not refused by anybody, and is opened when there is room again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Tries {
     failed: u8,
     /// When the first of them failed.
     first: Option<Instant>,
+    /// Since when there has been no room for one.
+    without_room: Option<Instant>,
     /// The next attempt.
     pub(super) next: Option<Instant>,
 }
@@ -97,6 +100,7 @@ impl Tries {
 
     /// The leg has stood: what failed long ago no longer counts.
     pub(super) fn stood(&mut self, now: Instant) {
+        self.without_room = None;
         if self.first.is_none_or(|first| first + WITHIN <= now) {
             (self.failed, self.first) = (0, None);
         }
@@ -104,6 +108,7 @@ impl Tries {
 
     /// Another attempt has failed. Whether there will be one more.
     pub(super) fn again(&mut self, now: Instant) -> bool {
+        self.without_room = None;
         let first = *self.first.get_or_insert(now);
         let pause = AGAIN.get(usize::from(self.failed)).filter(|_| now < first + WITHIN);
         if let Some(pause) = pause {
@@ -112,11 +117,25 @@ impl Tries {
         }
         pause.is_some()
     }
+
+    /// This machine had no room for another attempt, which says nothing of the other end. Whether there will be one more.
+    pub(super) fn lacking(&mut self, now: Instant) -> bool {
+        let since = *self.without_room.get_or_insert(now);
+        let waits = now < since + ROOM;
+        if waits {
+            self.next = Some(now + ROOM_PAUSE);
+        }
+        waits
+    }
 }
 
 /// The pauses before a report stream is opened anew, and the time within which.
 const AGAIN: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4)];
 const WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an answer of the gateway's own waits for room, and how often that is looked for.
+const ROOM: Duration = Duration::from_secs(600);
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

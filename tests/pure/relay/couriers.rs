@@ -115,6 +115,75 @@ fn a_report_stream_is_opened_anew() {
     assert!(stage.said(Side::Far(again)).ends_with("</stream:stream>"));
 }
 
+// BE-11, DB-69: an error that this machine has no room to send waits until it has, for as long as ten minutes: nobody else tells its
+// sender what became of the stanza. What others have sent does not wait behind it.
+#[test]
+fn an_error_waits_for_room_and_nothing_else_does() {
+    let why = || gatehouse::reason::Why::because(Reason::NoRoom, Cause::NoSockets);
+    for (sender, target, load) in
+        [("friend.example", "hall.example", Load::Report), ("hall.example", "friend.example", Load::Carried)]
+    {
+        let error = format!("<message type='error' from='b@{sender}' to='a@{target}/x' id='1'/>");
+        let waiting = || {
+            let mut stage = courier(relays(), any(), sender, target, load);
+            stage.step(NEAR, Input::Queue(load, error.clone().into()));
+            for n in 1..=300 {
+                assert_eq!(stage.connects().len(), n);
+                let far = stage.connects().last().unwrap().0;
+                stage.step(Side::Far(far), Input::Unreachable(why()));
+                assert!(!stage.relay.is_done() && stage.carried().is_empty());
+                stage.wait(Duration::from_secs(1));
+            }
+            stage
+        };
+        let mut stage = waiting();
+        let far = stage.connects().last().unwrap().0;
+        match load {
+            Load::Report => stand(&mut stage, far, sender, target),
+            _ => {
+                goes_along(&mut stage, far, 3);
+                stage.hears(
+                    Side::Far(far),
+                    &format!("<db:result from='{target}' to='{sender}' type='valid'/>"),
+                );
+            }
+        }
+        assert_eq!(stage.passed(), [(far, error.clone())]);
+        // It is not kept for ever.
+        let mut stage = waiting();
+        for _ in 300..=601 {
+            let far = stage.connects().last().unwrap().0;
+            stage.step(Side::Far(far), Input::Unreachable(why()));
+            stage.wait(Duration::from_secs(1));
+        }
+        assert!(stage.relay.is_done());
+        // A gateway that drains does not wait.
+        let mut stage = waiting();
+        let far = stage.connects().last().unwrap().0;
+        stage.step(NEAR, Input::Drain);
+        stage.step(Side::Far(far), Input::Unreachable(why()));
+        assert!(stage.relay.is_done());
+    }
+    let mut stage = courier(relays(), any(), "hall.example", "friend.example", Load::Carried);
+    stage.step(
+        NEAR,
+        Input::Queue(Load::Carried, "<message type='error' from='hall.example' to='friend.example'/>".into()),
+    );
+    let far = stage.connects().last().unwrap().0;
+    stage.step(Side::Far(far), Input::Unreachable(why()));
+    assert!(!stage.relay.is_done());
+    stage.step(
+        NEAR,
+        Input::Queue(Load::Own, "<message from='a@hall.example' to='b@friend.example' id='2'/>".into()),
+    );
+    let far = stage.connects().last().unwrap().0;
+    assert_eq!(stage.connects().len(), 2, "it is tried at once");
+    stage.step(Side::Far(far), Input::Unreachable(why()));
+    assert!(stage.relay.is_done());
+    let reported = stage.reported();
+    assert!(reported.len() == 1 && reported[0].1.contains("resource-constraint"), "{reported:?}");
+}
+
 /// A server in the world goes so many steps with us: it takes the connection, greets us, and offers dialback.
 fn goes_along(stage: &mut Stage, far: FarId, steps: usize) {
     if steps > 0 {
