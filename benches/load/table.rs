@@ -148,13 +148,12 @@ impl Table {
             let [theirs, ours] = self.figures.get(row.key)?;
             let pairs = theirs.iter().zip(ours);
             let (word, compared): (_, Vec<f64>) = match row.goal {
-                _ if self.against => ("x", pairs.map(|(theirs, ours)| ours / theirs).collect()),
+                _ if self.against => ("x", pairs.map(times).collect()),
                 Goal::Alone(..) | Goal::AloneAtLeast(..) => ("", ours.clone()),
-                Goal::Shown if theirs.is_empty() => ("", ours.clone()),
+                // With `--ours` there is nothing that these could be held against.
+                _ if theirs.is_empty() => ("", ours.clone()),
                 Goal::Beyond(..) => ("+", pairs.map(|(theirs, ours)| ours - theirs).collect()),
-                Goal::Less(..) | Goal::More(..) | Goal::Shown => {
-                    ("x", pairs.map(|(theirs, ours)| ours / theirs).collect())
-                }
+                Goal::Less(..) | Goal::More(..) | Goal::Shown => ("x", pairs.map(times).collect()),
             };
             Some(Line { row, theirs, ours, word, compared, against: self.against })
         })
@@ -251,6 +250,7 @@ impl Line<'_> {
             };
         }
         let (is_enough, is_aim) = match self.row.goal {
+            Goal::Beyond(..) | Goal::Less(..) | Goal::More(..) if self.theirs.is_empty() => return "",
             Goal::Alone(must, aim) | Goal::Beyond(must, aim) | Goal::Less(must, aim) => {
                 (found <= must, found <= aim)
             }
@@ -263,6 +263,13 @@ impl Line<'_> {
             (false, false) => "NOT REACHED",
         }
     }
+}
+
+/// How many times theirs ours is. What is less than the table can show counts as the least that it shows: none at all, or a
+/// difference on the other side of nothing, has no ratio.
+fn times((theirs, ours): (&f64, &f64)) -> f64 {
+    const LEAST: f64 = 0.01;
+    ours.max(LEAST) / theirs.max(LEAST)
 }
 
 fn middle(of: &[f64]) -> f64 {

@@ -15,6 +15,23 @@ fn the_load_bench_fills_every_line_of_its_table() {
 }
 
 #[test]
+fn two_builds_are_compared_where_a_row_shows_nothing_at_all_for_one_of_them() {
+    let gateway = env!("CARGO_BIN_EXE_gatehouse");
+    let words = ["--quick", "--gateway", gateway, "--against", gateway, "--only", "idle"];
+    let table = bench::run(&bench::Options::read(words.into_iter().map(str::to_owned)));
+    let text = table.text();
+    assert!(text.contains("idle") && !text.contains("NaN") && !text.contains("inf"), "{text}");
+}
+
+#[test]
+fn without_haproxy_its_rows_are_figures_and_no_verdict() {
+    let words = ["--quick", "--ours", "--only", "echo"];
+    let table = bench::run(&bench::Options::read(words.into_iter().map(str::to_owned)));
+    let text = table.text();
+    assert!(text.contains("echoed") && !text.contains("NaN") && !text.contains("REACHED"), "{text}");
+}
+
+#[test]
 fn how_often_the_rules_are_read_again_can_be_said() {
     let reloads =
         |words: &[&str]| bench::Options::read(words.iter().map(|word| (*word).to_owned())).size().reloads;
